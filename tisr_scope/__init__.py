@@ -1,0 +1,34 @@
+"""Live super-resolution with calibrated confidence for SIM microscopes."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+# Resolved on first use, so that ``import tisr_scope`` loads neither torch nor Qt.
+_PUBLIC = {
+    "Profile": "tisr_scope.profiles.schema",
+    "load_profile": "tisr_scope.profiles.library",
+    "RunningOrder": "tisr_scope.acquisition.running_order",
+    "acquire": "tisr_scope.acquisition.acquire",
+    "Recording": "tisr_scope.data.recording",
+    "PairedStack": "tisr_scope.types",
+    "Prediction": "tisr_scope.types",
+    "Bundle": "tisr_scope.networks.bundle",
+    "load_bundle": "tisr_scope.networks.bundle",
+    "TisrScopeError": "tisr_scope.errors",
+}
+
+__all__ = ["__version__", *_PUBLIC]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module 'tisr_scope' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,1 @@
+"""From a profile to a recording: running order, strict engine, safety, recorder."""

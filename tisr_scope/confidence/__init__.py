@@ -1,0 +1,1 @@
+"""From Monte Carlo passes to a confidence that means what it says."""

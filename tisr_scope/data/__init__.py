@@ -1,0 +1,1 @@
+"""Recordings, pairs, patches and the only intensity scaling."""

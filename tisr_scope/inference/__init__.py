@@ -1,0 +1,1 @@
+"""The exact sliding window, live and offline."""

@@ -1,0 +1,1 @@
+"""The DPA-TISR network and its bundles."""

@@ -1,0 +1,1 @@
+"""The live window; the only package that imports Qt."""

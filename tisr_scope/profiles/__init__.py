@@ -1,0 +1,1 @@
+"""What a user may ask of a microscope, and nothing that runs it."""

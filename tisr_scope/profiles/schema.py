@@ -1,0 +1,258 @@
+"""An acquisition profile: optics, illumination, light, timing, and nothing that runs.
+
+Every model is frozen and refuses unknown keys, so that a typing error is found before the laser
+is switched on.  Units are in the names.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Name = Annotated[str, Field(min_length=1)]
+
+
+class Frozen(BaseModel):
+    """Immutable model without room for unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DeviceSetting(Frozen):
+    """A device property set once, before the run."""
+
+    device: Name
+    property: Name
+    value: str | float | int
+
+
+class Preset(Frozen):
+    """A preset of a Micro-Manager configuration group."""
+
+    group: Name
+    preset: Name
+
+
+class Camera(Frozen):
+    """The camera, and what turns its counts into photo-electrons.
+
+    electrons = (counts - offset_adu) * electrons_per_adu
+    """
+
+    device: Name
+    frame_shape: tuple[Annotated[int, Field(ge=16)], Annotated[int, Field(ge=16)]]
+    """Height and width of a frame in pixels."""
+    offset_adu: NonNegative = 100.0
+    electrons_per_adu: Positive = 0.46
+    saturation_adu: Positive = 65535.0
+
+
+class Microscope(Frozen):
+    """Micro-Manager configuration and the devices the running order drives."""
+
+    config: Name
+    """A ``.cfg`` file: absolute, beside the profile, or one shipped with the package."""
+    camera: Camera
+    slm: str | None = None
+    shutter: str | None = None
+    xy_stage: str | None = None
+    z_stage: str | None = None
+    settings: tuple[DeviceSetting, ...] = ()
+
+
+class Optics(Frozen):
+    """Detection side of the microscope."""
+
+    numerical_aperture: Annotated[float, Field(gt=0, lt=2)]
+    immersion_index: Annotated[float, Field(ge=1, lt=2)] = 1.515
+    pixel_size_um: Positive
+    """Camera pixel in the sample, in micrometres."""
+
+
+class UploadedImages(Frozen):
+    """Patterns are computed and uploaded to the SLM as 8-bit images."""
+
+    kind: Literal["image"] = "image"
+    slm_pixel_um: Positive
+    """One SLM pixel in the sample, in micrometres."""
+
+
+class PresetPatterns(Frozen):
+    """Each pattern is a preset of one configuration group, orientation by orientation."""
+
+    kind: Literal["preset"]
+    group: Name
+    presets: tuple[Name, ...]
+    widefield_preset: Name | None = None
+
+
+class IndexedPatterns(Frozen):
+    """Patterns live in the SLM's firmware and are chosen by a running-order index."""
+
+    kind: Literal["index"]
+    device: Name
+    property: Name
+    first: Annotated[int, Field(ge=0)] = 0
+    widefield_index: Annotated[int, Field(ge=0)] | None = None
+
+
+class Illumination(Frozen):
+    """The structured illumination, without the per-channel period."""
+
+    angles_rad: Annotated[tuple[Finite, ...], Field(min_length=1)]
+    """Direction of the carrier of each orientation: (x, y) = (cos, sin)."""
+    phases: Annotated[int, Field(ge=3)]
+    source: Annotated[
+        UploadedImages | PresetPatterns | IndexedPatterns, Field(discriminator="kind")
+    ]
+
+    @property
+    def orientations(self) -> int:
+        """Number of pattern orientations."""
+        return len(self.angles_rad)
+
+    @property
+    def patterns(self) -> int:
+        """Number of patterns: orientations times phases."""
+        return self.orientations * self.phases
+
+    @field_validator("angles_rad")
+    @classmethod
+    def _distinct(cls, angles: tuple[float, ...]) -> tuple[float, ...]:
+        folded = sorted(a % math.pi for a in angles)
+        if len(folded) > 1:
+            gaps = [b - a for a, b in zip(folded, [*folded[1:], folded[0] + math.pi], strict=True)]
+            if min(gaps) < 0.05:
+                raise ValueError("two orientations are the same direction modulo pi")
+        return angles
+
+    @model_validator(mode="after")
+    def _preset_count(self) -> Illumination:
+        if isinstance(self.source, PresetPatterns) and len(self.source.presets) != self.patterns:
+            raise ValueError(
+                f"{self.patterns} patterns need {self.patterns} presets, "
+                f"{len(self.source.presets)} are listed"
+            )
+        return self
+
+
+class Laser(Frozen):
+    """One laser line as a device property, with the limit that is never exceeded."""
+
+    device: Name
+    property: Name = "Power_mW"
+    hard_limit_mw: Positive
+    off_value: Literal[0] = 0
+
+
+class Channel(Frozen):
+    """One colour."""
+
+    name: Name
+    excitation_nm: Positive
+    emission_nm: Positive
+    laser: Laser
+    levels_mw: Annotated[tuple[Positive, ...], Field(min_length=2, max_length=4)]
+    """Laser power at each level of the running order, rising."""
+    timelapse_mw: Positive
+    """Laser power of the low-light time-lapse."""
+    pattern_period_um: Positive | None = None
+    """Period of the illumination in the sample; needed wherever there are patterns."""
+    presets: tuple[Preset, ...] = ()
+    """Presets applied when the channel is chosen (filter, dichroic, polariser)."""
+
+    @model_validator(mode="after")
+    def _light(self) -> Channel:
+        if any(b <= a for a, b in zip(self.levels_mw, self.levels_mw[1:], strict=False)):
+            raise ValueError(f"levels_mw must rise strictly, got {list(self.levels_mw)}")
+        limit = self.laser.hard_limit_mw
+        for power in (*self.levels_mw, self.timelapse_mw):
+            if power > limit:
+                raise ValueError(
+                    f"{power:g} mW is over the hard limit of {limit:g} mW of {self.laser.device}"
+                )
+        return self
+
+
+class Paired(Frozen):
+    """The escalating-intensity running order that gives training pairs."""
+
+    time_points: Annotated[int, Field(ge=1)] = 20
+    interval_s: NonNegative = 0.0
+    """From the start of one time point to the next; 0 means back to back."""
+    exposure_ms: Positive
+
+
+class Timelapse(Frozen):
+    """The long low-light recording that the network super-resolves."""
+
+    time_points: Annotated[int, Field(ge=1)]
+    interval_s: NonNegative = 0.0
+    exposure_ms: Positive
+    widefield: Literal["single", "pattern_mean"] = "single"
+    """One evenly lit frame, or all patterns, averaged afterwards."""
+
+
+class Position(Frozen):
+    """A stage position in micrometres."""
+
+    x_um: Finite
+    y_um: Finite
+    z_um: Finite | None = None
+    name: str | None = None
+
+
+class Profile(Frozen):
+    """A whole acquisition, ready to be checked, explained and run."""
+
+    schema_version: Literal[1] = 1
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    description: str = ""
+    microscope: Microscope
+    optics: Optics
+    illumination: Illumination | None = None
+    """Absent on a microscope without structured illumination: time-lapses only."""
+    channels: Annotated[tuple[Channel, ...], Field(min_length=1)]
+    paired: Paired | None = None
+    timelapse: Timelapse | None = None
+    positions: tuple[Position, ...] = ()
+    light_dose_limit_mj: Positive | None = None
+    """Energy that may leave the lasers in one run, per position, in millijoules."""
+    output: str = "recordings/{profile}_{mode}_{date}_{time}"
+    """Where recordings go when the command line names no folder."""
+    model: str | None = None
+    """Bundle used live."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Profile:
+        names = [c.name for c in self.channels]
+        if len(set(names)) != len(names):
+            raise ValueError(f"channel names must differ, got {names}")
+        if self.paired is None and self.timelapse is None:
+            raise ValueError("a profile needs 'paired', 'timelapse', or both")
+        patterned = self.paired is not None or (
+            self.timelapse is not None and self.timelapse.widefield == "pattern_mean"
+        )
+        if patterned and self.illumination is None:
+            raise ValueError("patterns are asked for, but there is no 'illumination'")
+        if self.illumination is not None:
+            for channel in self.channels:
+                if channel.pattern_period_um is None:
+                    raise ValueError(f"channel {channel.name!r} needs pattern_period_um")
+                if channel.pattern_period_um < channel.excitation_nm * 1e-3 / (
+                    2 * self.optics.immersion_index
+                ):
+                    raise ValueError(
+                        f"pattern_period_um of {channel.name!r} is below lambda / (2 n): "
+                        "no such interference pattern exists"
+                    )
+            if self.illumination.source.kind == "image" and self.microscope.slm is None:
+                raise ValueError("uploaded patterns need 'microscope.slm'")
+        if self.positions and self.microscope.xy_stage is None:
+            raise ValueError("positions need 'microscope.xy_stage'")
+        return self

@@ -1,0 +1,1 @@
+"""Structured illumination: patterns, parameter estimation, reconstruction, wide field."""

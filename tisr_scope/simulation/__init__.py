@@ -1,0 +1,1 @@
+"""A SIM microscope made of Python devices behind a Micro-Manager configuration."""
