@@ -43,7 +43,8 @@ def grating(
     phase = wave * (
         x[None, :] * np.cos(pattern.angle_rad) + y[:, None] * np.sin(pattern.angle_rad)
     )
-    return 1 + modulation * np.cos(phase + pattern.phase_rad)
+    light: Float[np.ndarray, "y x"] = 1 + modulation * np.cos(phase + pattern.phase_rad)
+    return light
 
 
 def slm_image(
