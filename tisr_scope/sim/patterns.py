@@ -40,9 +40,7 @@ def grating(
     """Intensity of a grating with mean 1 on a grid of pixels."""
     y, x = centred_coordinates(shape, pixel_um)
     wave = 2 * np.pi / pattern.period_um
-    phase = wave * (
-        x[None, :] * np.cos(pattern.angle_rad) + y[:, None] * np.sin(pattern.angle_rad)
-    )
+    phase = wave * (x[None, :] * np.cos(pattern.angle_rad) + y[:, None] * np.sin(pattern.angle_rad))
     light: Float[np.ndarray, "y x"] = 1 + modulation * np.cos(phase + pattern.phase_rad)
     return light
 

@@ -1,0 +1,41 @@
+"""Shared by all tests: a quiet Qt, few threads, and where real data may be."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_configure() -> None:
+    import torch
+
+    torch.set_num_threads(max(1, (os.cpu_count() or 2) // 2))
+
+
+def _folder(variable: str, default: str) -> Path:
+    return Path(os.environ.get(variable, ROOT.parent / "shared" / default))
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder of the real microscope data; the test is skipped where it is absent."""
+    folder = _folder("TISR_REAL_DATA", "data")
+    if not folder.is_dir():
+        pytest.skip(f"no real data in {folder}; set TISR_REAL_DATA")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def released_fixtures() -> Path:
+    """Folder of outputs of the published network; the test is skipped where it is absent."""
+    folder = _folder("TISR_FIXTURES", "fixtures")
+    if not folder.is_dir():
+        pytest.skip(f"no released fixtures in {folder}; set TISR_FIXTURES")
+    return folder
