@@ -1,0 +1,333 @@
+"""The network: extraction, propagation with deformable phase-space alignment, reconstruction.
+
+Paper: eq. 3-17.  Tensor names are those of the released state dict, for every preset.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tisr_scope.errors import DataError
+from tisr_scope.networks.alignment import DeformableAlignment
+from tisr_scope.networks.blocks import SLOPE, ResidualBlocks, conv3
+from tisr_scope.networks.config import DpaTisrConfig, paper, released, small
+from tisr_scope.networks.optical_flow import LightFlow, SPyNet
+from tisr_scope.networks.phase_space import PhaseAlignment, Spectrum, transform
+from tisr_scope.networks.propagation import BranchModules, Flows, Map, compose, run_branch
+
+__all__ = ["DpaTisr", "DpaTisrConfig", "paper", "released", "single_frame", "small"]
+
+
+class Upsampling(nn.Module):
+    """A convolution and one pixel shuffle."""
+
+    def __init__(self, inputs: int, outputs: int, factor: int) -> None:
+        super().__init__()
+        self.factor = factor
+        self.upsample_conv = conv3(inputs, outputs * factor**2)
+
+    def forward(self, x: Float[Tensor, "n c y x"]) -> Float[Tensor, "n d fy fx"]:
+        """Features on the fine grid."""
+        return functional.pixel_shuffle(self.upsample_conv(x), self.factor)
+
+
+class DpaTisr(nn.Module):
+    """Deformable phase-space alignment network for time-lapse image super-resolution.
+
+    Parameters
+    ----------
+    config : DpaTisrConfig
+        See :func:`released`, :func:`paper` and :func:`small`.
+
+    Attributes
+    ----------
+    recompute : bool
+        Keep no activations of the propagation for the gradient but compute them again, which
+        trades a third of the speed for most of the memory.
+    """
+
+    def __init__(self, config: DpaTisrConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.recompute = False
+        c, kind = config.channels, config.block_activation
+        if config.temporal:
+            if config.flow == "spynet":
+                self.spynet: SPyNet | LightFlow = SPyNet()
+            else:
+                self.spynet = LightFlow(config.flow_channels, config.flow_levels)
+        self.feat_extract = ResidualBlocks(
+            1,
+            c,
+            config.extraction_blocks,
+            rate=config.rate("extraction"),
+            kind=kind,
+            skip=config.extraction_skip,
+        )
+        if config.temporal:
+            self.deform_align = nn.ModuleDict()
+            self.phase_align = nn.ModuleDict()
+        self.backbone = nn.ModuleDict()
+        for index, name in enumerate(config.branch_names):
+            if config.temporal:
+                self.deform_align[name] = DeformableAlignment(
+                    c,
+                    config.deformable_groups,
+                    config.deformable_kernel,
+                    config.offset_layers,
+                    config.offset_reach_px,
+                )
+                if config.phase != "none":
+                    self.phase_align[name] = PhaseAlignment(
+                        c,
+                        config.phase,
+                        config.phase_encoding,
+                        activation=kind,
+                        zero_start=config.phase_zero_start,
+                    )
+            self.backbone[name] = ResidualBlocks(
+                (1 + index + config.temporal) * c,
+                c,
+                config.propagation_blocks,
+                rate=config.rate("propagation"),
+                kind=kind,
+            )
+        self.reconstruction = ResidualBlocks(
+            (1 + config.branches) * c,
+            c,
+            config.reconstruction_blocks,
+            rate=config.rate("reconstruction"),
+            kind=kind,
+        )
+        fine = config.output_channels
+        self.upsamplemodule = Upsampling(c, fine, config.upscale)
+        self.conv_hr = conv3(fine, fine)
+        self.conv_last = conv3(fine, 2 if config.bayesian else 1)
+        self._start_at_bilinear()
+
+    def _start_at_bilinear(self) -> None:
+        last = self.conv_last
+        assert last.bias is not None
+        with torch.no_grad():
+            last.weight.mul_(0.1)
+            last.bias.zero_()
+            if self.config.bayesian:
+                scale = self.config.initial_scale
+                last.bias[1] = math.log(scale / (1 - scale))
+
+    @property
+    def minimum_size(self) -> int:
+        """Smallest height and width of a frame, in pixels."""
+        return self.spynet.minimum_size if self.config.temporal else 8
+
+    def check_frames(self, shape: Sequence[int], where: str = "frames") -> None:
+        """Refuse frames that are too small for the flow pyramid.
+
+        Raises
+        ------
+        DataError
+            With the smallest size.
+        """
+        if min(shape[-2:]) < self.minimum_size:
+            raise DataError(
+                f"frames of {shape[-2]} x {shape[-1]} pixels are too small for this network",
+                where=where,
+                remedy=f"give frames of at least {self.minimum_size} x {self.minimum_size} pixels",
+            )
+
+    # ---------------------------------------------------------------- the stages, also streamed
+
+    def extract(self, frames: Float[Tensor, "n 1 y x"], copies: int = 1) -> Map:
+        """Features of single frames (Paper: eq. 3)."""
+        features: Tensor = self.feat_extract(frames, copies)
+        return features
+
+    def flow(
+        self, reference: Float[Tensor, "n 1 y x"], other: Float[Tensor, "n 1 y x"]
+    ) -> Float[Tensor, "n 2 y x"]:
+        """Flow from ``reference`` to ``other`` in pixels."""
+        found: Tensor = self.spynet(reference, other)
+        return found
+
+    def spectrum(self, features: Map) -> Spectrum | None:
+        """Spectrum of extracted features; None for a network without a phase module."""
+        if not self.config.temporal or self.config.phase == "none":
+            return None
+        return transform(features, self.config.phase_encoding)
+
+    def branch(self, name: str) -> BranchModules:
+        """Modules of one branch."""
+        deformable, backbone = self.deform_align[name], self.backbone[name]
+        phase = self.phase_align[name] if name in self.phase_align else None
+        assert isinstance(deformable, DeformableAlignment)
+        assert phase is None or isinstance(phase, PhaseAlignment)
+        return BranchModules(deformable, phase, backbone)
+
+    def propagate(
+        self,
+        current: Sequence[Map],
+        spectra: Sequence[Spectrum | None],
+        backward: Flows,
+        forward: Flows,
+        stop: int | None = None,
+    ) -> list[list[Map]]:
+        """States of every branch and frame (Paper: eq. 6).
+
+        Parameters
+        ----------
+        current, spectra : sequences over frames
+        backward, forward : Flows
+            In the order each direction visits the frames.
+        stop : int, optional
+            The last branch visits so many frames only.
+        """
+        states: list[list[Map]] = []
+        for name in self.config.branch_names:
+            goes_back = name.startswith("backward")
+            states.append(
+                run_branch(
+                    self.branch(name),
+                    current,
+                    spectra,
+                    states,
+                    backward if goes_back else forward,
+                    backward=goes_back,
+                    stop=stop if name == self.config.branch_names[-1] else None,
+                    recompute=self.recompute and self.training,
+                )
+            )
+        return states
+
+    def refine_alone(self, current: Map) -> list[Map]:
+        """What the single-frame counterpart does in place of the propagation."""
+        states: list[Map] = []
+        for name in self.config.branch_names:
+            states.append(self.backbone[name](torch.cat((current, *states), dim=1)))
+        return states
+
+    def reconstruct(
+        self,
+        hierarchy: Float[Tensor, "n k y x"],
+        frames: Float[Tensor, "n 1 y x"],
+        copies: int = 1,
+    ) -> Float[Tensor, "m out fy fx"]:
+        """Super-resolved frames from features of all branches (Paper: eq. 13).
+
+        Parameters
+        ----------
+        hierarchy : tensor
+            Extracted features and the states of every branch, concatenated.
+        frames : tensor
+            The frames themselves.
+        copies : int
+            Passes with masks of their own; those of one frame stand together.
+        """
+        features = self.upsamplemodule(self.reconstruction(hierarchy, copies))
+        features = functional.leaky_relu(features, SLOPE)
+        out: Tensor = self.conv_last(functional.leaky_relu(self.conv_hr(features), SLOPE))
+        base = functional.interpolate(
+            frames, scale_factor=self.config.upscale, mode="bilinear", align_corners=False
+        )
+        if copies > 1:
+            base = base.repeat_interleave(copies, dim=0)
+        if not self.config.bayesian:
+            return out + base
+        return torch.cat((out[:, :1] + base, torch.sigmoid(out[:, 1:])), dim=1)
+
+    # ------------------------------------------------------------------------- the whole of it
+
+    def flows(
+        self, x: Float[Tensor, "batch time 1 y x"]
+    ) -> tuple[Float[Tensor, "batch pairs 2 y x"], Float[Tensor, "batch pairs 2 y x"]]:
+        """Forward flows (frame i + 1 to frame i) and backward flows (frame i to frame i + 1)."""
+        batch, time = x.shape[:2]
+        shape = (batch, time - 1, 2, *x.shape[-2:])
+        if time == 1:
+            return x.new_zeros(shape), x.new_zeros(shape)
+        early = x[:, :-1].flatten(0, 1)
+        late = x[:, 1:].flatten(0, 1)
+        both = self.flow(torch.cat((late, early)), torch.cat((early, late)))
+        forward, backward = both.chunk(2)
+        return forward.view(shape), backward.view(shape)
+
+    def forward(
+        self, x: Float[Tensor, "batch time 1 y x"]
+    ) -> Float[Tensor, "batch time out fy fx"]:
+        """Super-resolve every frame of a window.
+
+        Parameters
+        ----------
+        x : tensor, shape (batch, time, 1, y, x)
+            Frames on the normalised scale.
+
+        Returns
+        -------
+        tensor, shape (batch, time, out, f*y, f*x)
+            Mean and, for a Bayesian network, Laplace scale (Paper: eq. 23).
+
+        Raises
+        ------
+        DataError
+            If the shape does not fit.
+        """
+        if x.dim() != 5 or x.shape[2] != 1:
+            raise DataError(
+                f"the network takes (batch, time, 1, y, x), not {tuple(x.shape)}",
+                remedy="add the missing axes",
+            )
+        self.check_frames(x.shape)
+        batch, time = x.shape[:2]
+        frames = x.flatten(0, 1)
+        features = self.extract(frames)
+        if not self.config.temporal:
+            hierarchy = torch.cat((features, *self.refine_alone(features)), dim=1)
+            return self.reconstruct(hierarchy, frames).unflatten(0, (batch, time))
+        current = list(features.unflatten(0, (batch, time)).unbind(1))
+        forward, backward = (list(f.unbind(1)) for f in self.flows(x))
+        states = self.propagate(
+            current,
+            [self.spectrum(c) for c in current],
+            ordered(backward[::-1]),
+            ordered(forward),
+        )
+        per_frame = [torch.cat(maps, dim=1) for maps in zip(current, *states, strict=True)]
+        hierarchy = torch.stack(per_frame, dim=1).flatten(0, 1)
+        return self.reconstruct(hierarchy, frames).unflatten(0, (batch, time))
+
+
+def ordered(first: Sequence[Float[Tensor, "n 2 y x"]]) -> Flows:
+    """Flows over one and over two steps, from those over one in the order of the visit."""
+    second = [compose(first[i + 1], first[i]) for i in range(len(first) - 1)]
+    return Flows(first, second)
+
+
+def parameter_count(network: nn.Module) -> int:
+    """Number of trainable values."""
+    return sum(p.numel() for p in network.parameters())
+
+
+def single_frame(config: DpaTisrConfig, *, compensate: bool = True) -> DpaTisrConfig:
+    """Configuration of the single-frame counterpart of a network.
+
+    Parameters
+    ----------
+    config : DpaTisrConfig
+    compensate : bool
+        Replace the parameters of the alignment by residual blocks in the place of the
+        propagation, until the size comes closest (Paper: "parameter compensation").
+    """
+    alone = config.model_copy(update={"temporal": False})
+    if not compensate:
+        return alone
+    wanted = parameter_count(DpaTisr(config))
+    block = 2 * (9 * config.channels**2 + config.channels) * config.branches
+    missing = wanted - parameter_count(DpaTisr(alone))
+    return alone.model_copy(
+        update={"propagation_blocks": config.propagation_blocks + max(0, round(missing / block))}
+    )
