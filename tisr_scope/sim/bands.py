@@ -1,0 +1,131 @@
+"""From raw frames to information bands, and how two bands compare.
+
+Band 0 is the wide field; band 1 is the sample multiplied by ``m/2 exp(i (2 pi k r + phi))``,
+with r measured from the centre of the field.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Complex, Float
+from torch import Tensor
+
+from tisr_scope.errors import ReconstructionError
+
+
+def check_frames(
+    frames: Float[Tensor, "time orientation phase y x"],
+    where: str,
+    saturation_electrons: float | None,
+) -> None:
+    """Refuse frames that no parameter can be taken from.
+
+    Raises
+    ------
+    ReconstructionError
+        For a wrong shape, NaN, frames without light, or saturated frames.
+    """
+    if frames.ndim != 5 or frames.shape[2] < 3 or min(frames.shape[-2:]) < 32:
+        raise ReconstructionError(
+            f"frames of shape {tuple(frames.shape)} are no SIM stack",
+            where=where,
+            remedy="give (time, orientation, phase, y, x) with 3 phases or more, 32 px or more",
+        )
+    if not bool(torch.isfinite(frames).all()):
+        raise ReconstructionError(
+            "the frames hold NaN or infinite values", where=where, remedy="record them again"
+        )
+    spread = frames.flatten(3).std(dim=-1)
+    empty = (spread <= 0) | (frames.flatten(3).mean(dim=-1) <= 0)
+    if bool(empty.any()):
+        t, o, p = (int(i) for i in empty.nonzero()[0])
+        raise ReconstructionError(
+            f"no light in frame t={t} orientation={o} phase={p} ({int(empty.sum())} such frames)",
+            where=where,
+            remedy="check laser, shutter, SLM trigger and the camera offset in the profile",
+        )
+    if saturation_electrons is not None:
+        full = (frames >= saturation_electrons).flatten(3).double().mean(dim=-1)
+        if float(full.max()) > 1e-3:
+            raise ReconstructionError(
+                f"{100 * float(full.max()):.1f} % of the pixels of a frame are saturated",
+                where=where,
+                remedy="lower the laser power of the highest level or the exposure",
+            )
+
+
+def regular_phases(phases: int, device: torch.device | None = None) -> Float[Tensor, " phase"]:
+    """Phase steps ``2 pi j / P``, float64."""
+    return 2 * math.pi * torch.arange(phases, dtype=torch.float64, device=device) / phases
+
+
+def separate_bands(
+    frames: Float[Tensor, "*batch phase y x"], steps: Float[Tensor, "*orientation phase"]
+) -> tuple[Float[Tensor, "*batch y x"], Complex[Tensor, "*batch y x"]]:
+    """Bands 0 and 1 by least squares, in real space.
+
+    Parameters
+    ----------
+    frames : array, shape (..., phase, y, x)
+        Any intensity scale.
+    steps : array, shape (phase,) or (..., phase)
+        Phase of each frame relative to the first; broadcast over the leading axes.
+
+    Returns
+    -------
+    wide_field : array
+        Band 0, the mean over evenly stepped phases.
+    modulated : complex array
+        Band 1, without its carrier removed.
+    """
+    orders = torch.stack([torch.zeros_like(steps), steps, -steps], dim=-1)
+    mixing = torch.exp(1j * orders)  # (..., phase, band)
+    unmix = torch.linalg.pinv(mixing)[..., :2, :]  # (..., 2, phase)
+    real, imag = unmix.real.to(frames.dtype), unmix.imag.to(frames.dtype)
+    wide_field = (real[..., 0, :, None, None] * frames).sum(dim=-3)
+    modulated = torch.complex(
+        (real[..., 1, :, None, None] * frames).sum(dim=-3),
+        (imag[..., 1, :, None, None] * frames).sum(dim=-3),
+    )
+    return wide_field, modulated
+
+
+def band_correlation(
+    spectrum0: Complex[Tensor, "time y x"],
+    spectrum1: Complex[Tensor, "time y x"],
+    support: Float[Tensor, "y x"],
+) -> Float[Tensor, "yy xx"]:
+    """Power of the correlation of two bands at every shift, over the energy that overlaps.
+
+    Without the division by the overlap energy the maximum is drawn to small shifts, where more
+    of the bands overlaps; beyond the cut-off of the optics it is then lost altogether.
+
+    Returns
+    -------
+    map : array, shape (2 y, 2 x)
+        Mean over time of |correlation|^2 / (energy0 energy1), at shifts in FFT order with the
+        frequency spacing of the input.
+    """
+    height, width = spectrum0.shape[-2:]
+    double = (2 * height, 2 * width)
+
+    def field(spectrum: Tensor) -> Tensor:
+        # Zero padding in frequency, so that large shifts do not wrap onto small ones.
+        centred = torch.fft.fftshift(spectrum, dim=(-2, -1))
+        padded = torch.zeros(*spectrum.shape[:-2], *double, dtype=centred.dtype).to(centred)
+        padded[..., height // 2 : height // 2 + height, width // 2 : width // 2 + width] = centred
+        return torch.fft.ifft2(torch.fft.ifftshift(padded, dim=(-2, -1)))
+
+    def shifts(a: Tensor, b: Tensor) -> Tensor:
+        # sum over f of conj(A(f)) B(f + k)
+        return torch.fft.fft2(a.conj() * b) * (double[0] * double[1])
+
+    product = shifts(field(spectrum0), field(spectrum1)).abs().square()
+    mask = field(support.to(spectrum0.dtype))
+    energy0 = shifts(field((spectrum0.abs().square() * support).to(mask.dtype)), mask).real
+    energy1 = shifts(mask, field((spectrum1.abs().square() * support).to(mask.dtype))).real
+    energy = energy0.clamp(min=0) * energy1.clamp(min=0)
+    floor = 1e-3 * energy.amax(dim=(-2, -1), keepdim=True)
+    return (product / (energy + floor)).mean(dim=0)
