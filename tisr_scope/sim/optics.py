@@ -38,20 +38,36 @@ class DetectionOtf:
         Sampling of ``radial_values`` in cycles per micrometre; None for the closed form.
     radial_values : tuple of float
         Measured values at 0, step, 2 step, ...
+    integrating_pixel_um : float
+        Side of the square camera pixel that integrates the light, in the sample; 0 leaves it out
+        (point sampling, or a measured curve that contains it).
     """
 
     numerical_aperture: float
     emission_nm: float
     radial_step: float | None = None
     radial_values: tuple[float, ...] = ()
+    integrating_pixel_um: float = 0.0
 
     @property
     def cutoff(self) -> float:
         """Frequency beyond which nothing is detected, in cycles per micrometre."""
         return cutoff_frequency(self.numerical_aperture, self.emission_nm)
 
-    def __call__(self, frequency: Float[Tensor, "*grid"]) -> Float[Tensor, "*grid"]:
-        """Transfer at radial frequencies in cycles per micrometre."""
+    def __call__(
+        self, fy: Float[Tensor, "*#grid"], fx: Float[Tensor, "*#grid"]
+    ) -> Float[Tensor, "*grid"]:
+        """Transfer at the frequencies (fy, fx) in cycles per micrometre."""
+        lens = self.radial(torch.sqrt(fy.square() + fx.square()))
+        if self.integrating_pixel_um == 0:
+            return lens
+        pixel = torch.sinc(fy * self.integrating_pixel_um) * torch.sinc(
+            fx * self.integrating_pixel_um
+        )
+        return lens * pixel
+
+    def radial(self, frequency: Float[Tensor, "*grid"]) -> Float[Tensor, "*grid"]:
+        """Transfer of the lens alone at radial frequencies in cycles per micrometre."""
         relative = frequency / self.cutoff
         if self.radial_step is None:
             s = relative.clamp(0, 1)
@@ -66,8 +82,10 @@ class DetectionOtf:
         return torch.where(relative < 1, curve, torch.zeros_like(curve))
 
 
-def incoherent_otf(numerical_aperture: float, emission_nm: float) -> DetectionOtf:
-    """Closed form for a circular pupil in focus.
+def incoherent_otf(
+    numerical_aperture: float, emission_nm: float, integrating_pixel_um: float = 0.0
+) -> DetectionOtf:
+    """Closed form for a circular pupil in focus, by choice with the camera's pixel.
 
     Raises
     ------
@@ -79,7 +97,9 @@ def incoherent_otf(numerical_aperture: float, emission_nm: float) -> DetectionOt
             f"numerical aperture {numerical_aperture} and emission {emission_nm} nm are no optics",
             remedy="both must be positive; the wavelength is in nanometres",
         )
-    return DetectionOtf(numerical_aperture, emission_nm)
+    return DetectionOtf(
+        numerical_aperture, emission_nm, integrating_pixel_um=integrating_pixel_um
+    )
 
 
 def measured_otf(

@@ -122,7 +122,7 @@ def _coarse_carrier(
     height, width = spectrum0.shape[-2:]
     fy, fx = frequency_grid((height, width), pixel_um, spectrum0.device)
     radius = torch.sqrt(fy.square() + fx.square())
-    transfer = otf(radius)
+    transfer = otf(fy, fx)
     weight = transfer * notch(radius, 0.99, 0.1 * otf.cutoff)
     support = (transfer > 1e-3).to(radius.dtype)
     power = band_correlation(spectrum0 * weight, spectrum1 * weight, support)
@@ -176,9 +176,9 @@ def _overlap(
     fy, fx = frequency_grid(shape, pixel_um, spectrum0.device)
     kx, ky = float(carrier[0]), float(carrier[1])
     radius = torch.sqrt(fy.square() + fx.square())
-    transfer = otf(radius)
-    ahead = otf(torch.sqrt((fy + ky).square() + (fx + kx).square()))
-    behind = otf(torch.sqrt((fy - ky).square() + (fx - kx).square()))
+    transfer = otf(fy, fx)
+    ahead = otf(fy + ky, fx + kx)
+    behind = otf(fy - ky, fx - kx)
     outside = radius > 1.02 * otf.cutoff
     enough = int(outside.sum()) >= 64
 
