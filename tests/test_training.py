@@ -1,0 +1,341 @@
+"""The training loop learns, resumes to the bit, and stops without losing anything."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import os
+import signal
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter
+
+from tisr_scope.data.normalise import Normalisation
+from tisr_scope.data.patches import PatchSampler, PatchSettings
+from tisr_scope.errors import DataError, TrainingError
+from tisr_scope.networks.dpa_tisr import DpaTisr, DpaTisrConfig, small
+from tisr_scope.training import checkpoint
+from tisr_scope.training.checkpoint import write_atomic
+from tisr_scope.training.loop import TrainingSummary, fit
+from tisr_scope.training.losses import SCALE_FLOOR, l1, laplace_nll, objective
+from tisr_scope.training.settings import TrainingSettings
+from tisr_scope.training.validation import psnr_db
+from tisr_scope.types import PairedStack
+
+CONFIG = small().model_copy(
+    update={"channels": 4, "output_channels": 4, "flow_channels": 4, "flow_levels": 2}
+)
+PATCHES = PatchSettings(frames=3, size_px=32)
+
+
+def cell(name: str, seed: int = 0, size: int = 40) -> PairedStack:
+    """Points that drift, seen sharply (target) and through a wide PSF with photon noise."""
+    rng = np.random.default_rng(seed)
+    fine = np.zeros((5, 2 * size, 2 * size))
+    for y, x in rng.integers(8, 2 * size - 8, (60, 2)):
+        for t in range(5):
+            fine[t, y, x + t] = 1
+    target = gaussian_filter(fine, (0, 1.2, 1.2))
+    wide = gaussian_filter(fine, (0, 4, 4)).reshape(5, size, 2, size, 2).mean((2, 4))
+    wide = rng.poisson(200 * wide / wide.max()).astype(np.float32)
+    return PairedStack(
+        name=name,
+        channel="488",
+        widefield=wide[None],
+        target=target.astype(np.float32),
+        pixel_size_um=0.0626,
+        interval_s=1.0,
+    )
+
+
+def settings(**changes: object) -> TrainingSettings:
+    plain: dict[str, object] = {
+        "steps": 8,
+        "batch": 2,
+        "patches": PATCHES,
+        "warmup_steps": 2,
+        "l1_warmup_steps": 3,
+        "log_every": 1,
+        "validate_every": 4,
+        "validation_patches": 2,
+        "checkpoint_every": 4,
+    }
+    return TrainingSettings.model_validate(plain | changes)
+
+
+def run(
+    out: Path,
+    chosen: TrainingSettings,
+    *,
+    config: DpaTisrConfig = CONFIG,
+    network: torch.nn.Module | None = None,
+    **options: object,
+) -> TrainingSummary:
+    torch.manual_seed(chosen.seed)
+    samplers = [
+        PatchSampler([cell(name, k)], Normalisation(), chosen.patches, batch=chosen.batch)
+        for k, name in enumerate(("train", "validation"))
+    ]
+    return fit(
+        network or DpaTisr(config),
+        *samplers,
+        chosen,
+        out,
+        architecture=config.model_dump(mode="json"),
+        **options,  # type: ignore[arg-type]
+    )
+
+
+def history(out: Path) -> list[dict[str, str]]:
+    with (out / "history.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+# ------------------------------------------------------------------------------------- losses
+
+
+def test_likelihood_is_least_at_the_closed_form_scale() -> None:
+    torch.manual_seed(0)
+    target = torch.randn(1, 2, 1, 16, 16, dtype=torch.float64)
+    mean = torch.zeros_like(target)
+    best = target.abs().mean()
+
+    def at(b: torch.Tensor) -> float:
+        return float(laplace_nll(mean, b.expand_as(mean), target))
+
+    assert at(best - SCALE_FLOOR) == pytest.approx(1 + float(best.log()), rel=1e-9)
+    assert at(best - SCALE_FLOOR) < min(at(best * 1.01), at(best * 0.99))
+    b = best.clone().requires_grad_()
+    laplace_nll(mean, b.expand_as(mean), target).backward()
+    assert b.grad is not None and abs(float(b.grad)) < 1e-5
+
+
+def test_likelihood_agrees_with_the_distribution_of_torch() -> None:
+    torch.manual_seed(1)
+    mean, target = torch.randn(2, 1, 2, 1, 8, 8, dtype=torch.float64)
+    scale = torch.rand_like(mean) + 0.1
+    reference = -torch.distributions.Laplace(mean, scale + SCALE_FLOOR).log_prob(target)
+    ours = float(laplace_nll(mean, scale, target))
+    assert ours == pytest.approx(float(reference.mean()) - np.log(2), rel=1e-9)
+
+
+def test_objective_follows_the_outputs_of_the_network() -> None:
+    output, target = torch.rand(2, 3, 2, 8, 8), torch.rand(2, 3, 1, 8, 8)
+    mean, scale = output[:, :, :1], output[:, :, 1:]
+    assert objective(output, target) == laplace_nll(mean, scale, target)
+    assert objective(output, target, mean_only=True) == l1(mean, target)
+    assert objective(mean, target) == (mean - target).abs().mean()
+
+
+def test_shapes_that_would_broadcast_are_refused() -> None:
+    with pytest.raises(DataError, match="the network gives"):
+        l1(torch.zeros(1, 1, 1, 8, 8), torch.zeros(1, 7, 1, 8, 8))
+    with pytest.raises(DataError, match="not 3 outputs"):
+        objective(torch.zeros(1, 1, 3, 8, 8), torch.zeros(1, 1, 1, 8, 8))
+
+
+def test_psnr_is_that_of_the_best_linear_transform() -> None:
+    rng = np.random.default_rng(0)
+    target = rng.uniform(size=(2, 20, 20))
+    image = 3 * target - 1 + rng.normal(0, 0.3, target.shape)
+    design = np.stack([image.ravel(), np.ones(image.size)], 1)
+    _, squares, *_ = np.linalg.lstsq(design, target.ravel(), rcond=None)
+    expected = -10 * np.log10(squares[0] / target.size)
+    assert psnr_db(torch.from_numpy(image), torch.from_numpy(target)) == pytest.approx(expected)
+
+
+# ----------------------------------------------------------------------------------- schedule
+
+
+def test_cosine_rises_falls_and_follows_steps_not_time() -> None:
+    chosen = settings(steps=100, max_minutes=5, warmup_steps=10, learning_rate=1e-3)
+    rates = [chosen.rate(step, minutes=123.0) for step in range(100)]
+    assert rates[0] == pytest.approx(1e-4, rel=0.01)
+    assert max(rates) == pytest.approx(1e-3, rel=0.03) and 8 <= int(np.argmax(rates)) <= 11
+    assert np.all(np.diff(rates[10:]) < 0)
+    assert rates[50] == pytest.approx((1 + 0.01) / 2 * 1e-3)
+    assert chosen.rate(100, 0.0) == pytest.approx(1e-5)
+    timed = settings(steps=None, max_minutes=5, warmup_steps=0)
+    assert timed.rate(7, 2.5) == pytest.approx((1 + 0.01) / 2 * 1e-3)
+
+
+def test_rate_halves_as_in_the_paper() -> None:
+    chosen = settings(
+        schedule="halving", learning_rate=5e-5, halve_every_steps=1000, warmup_steps=0
+    )
+    assert [chosen.rate(s, 0) for s in (0, 999, 1000, 2500)] == [5e-5, 5e-5, 2.5e-5, 1.25e-5]
+
+
+def test_a_run_without_an_end_is_refused() -> None:
+    with pytest.raises(ValueError, match="needs an end"):
+        settings(steps=None)
+
+
+# --------------------------------------------------------------------------------------- loop
+
+
+def test_one_patch_can_be_learnt_by_heart(tmp_path: Path) -> None:
+    chosen = settings(
+        steps=60,
+        batch=1,
+        learning_rate=1e-2,
+        log_every=5,
+        validate_every=60,
+        checkpoint_every=60,
+        patches=PATCHES.model_copy(update={"size_px": 40, "frames": 5}).without_augmentation(),
+    )
+    config = CONFIG.model_copy(update={"bayesian": False, "channels": 8, "dropout_in": ()})
+    run(tmp_path, chosen, config=config)
+    losses = [float(row["loss"]) for row in history(tmp_path)]
+    assert losses[-1] < 0.35 * losses[0]
+    assert {p.name for p in tmp_path.iterdir()} == {
+        "checkpoints",
+        "history.csv",
+        "losses.png",
+        "samples.png",
+        "settings.yaml",
+    }
+
+
+def test_resumed_run_equals_an_uninterrupted_one_to_the_bit(tmp_path: Path) -> None:
+    chosen = settings(log_every=2, checkpoint_every=3)
+    whole = run(tmp_path / "whole", chosen)
+    cancel = threading.Event()
+
+    def stop_after_five(done: int, total: int) -> None:
+        assert total == 8
+        if done == 5:
+            cancel.set()
+
+    halted = run(tmp_path / "halted", chosen, progress=stop_after_five, cancel=cancel)
+    assert (halted.ended, halted.steps) == ("cancelled", 5)
+    torch.rand(100)  # another random state than the one the run was left with
+    resumed = run(tmp_path / "halted", chosen, resume=True)
+    assert (resumed.ended, resumed.steps) == ("steps", 8)
+    same = ("step", "loss", "gradient_norm", "learning_rate", "validation_loss")
+    for a, b in zip(history(tmp_path / "whole"), history(tmp_path / "halted"), strict=True):
+        assert [a[k] for k in same] == [b[k] for k in same]
+    assert resumed.validation_loss == whole.validation_loss
+    a, b = (
+        torch.load(tmp_path / name / "checkpoints" / "last.pt", weights_only=True)
+        for name in ("whole", "halted")
+    )
+    for part in ("network", "averaged", "best"):
+        for key, value in a[part].items():
+            assert torch.equal(value, b[part][key]), (part, key)
+
+
+def test_ctrl_c_saves_and_ends_cleanly(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGINT)
+
+    def press(done: int, total: int) -> None:
+        if done == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    summary = run(tmp_path, settings(), progress=press)
+    assert (summary.ended, summary.steps) == ("cancelled", 2)
+    assert torch.load(summary.checkpoint, weights_only=True)["step"] == 2
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_time_ends_a_run(tmp_path: Path) -> None:
+    summary = run(tmp_path, settings(steps=None, max_minutes=1e-4))
+    assert (summary.ended, summary.steps) == ("time", 1)
+    assert np.isfinite(summary.validation_psnr_db)
+
+
+class Diverging(torch.nn.Module):
+    """A network whose output is not a number from a given step on."""
+
+    def __init__(self, healthy_steps: int) -> None:
+        super().__init__()
+        self.network = DpaTisr(CONFIG)
+        self.left = healthy_steps
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.left -= self.training
+        out: torch.Tensor = self.network(x)
+        return out if self.left >= 0 else out * torch.nan
+
+
+def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(TrainingError, match="loss nan .* at step 6") as caught:
+        run(tmp_path, settings(), network=Diverging(6))
+    assert "train, level 1, from time point" in str(caught.value.where)
+    kept = torch.load(tmp_path / "checkpoints" / "last.pt", weights_only=True)
+    assert kept["step"] == 4
+    assert all(v.isfinite().all() for v in kept["network"].values())
+
+
+def test_a_full_disk_leaves_the_old_checkpoint_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(tmp_path, settings(steps=4))
+    path = tmp_path / "checkpoints" / "last.pt"
+    old = path.read_bytes()
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint.os, "fsync", full)
+        with pytest.raises(TrainingError, match="disk is full"):
+            run(tmp_path, settings(), resume=True)
+    assert path.read_bytes() == old
+    assert not list(tmp_path.rglob("*.partial"))
+    assert run(tmp_path, settings(), resume=True).steps == 8
+
+
+def test_a_file_cut_short_by_the_system_leaves_the_old_one(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource", reason="file size limits need POSIX")
+    path = tmp_path / "last.pt"
+    write_atomic(path, b"old")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(TrainingError, match="full"):
+            write_atomic(path, bytes(100_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == b"old" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_runs_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
+    run(tmp_path, settings(steps=2))
+    with pytest.raises(TrainingError, match="already holds"):
+        run(tmp_path, settings(steps=2))
+    with pytest.raises(TrainingError, match="settings.learning_rate"):
+        run(tmp_path, settings(learning_rate=0.02), resume=True)
+    with pytest.raises(TrainingError, match="architecture.channels"):
+        run(
+            tmp_path,
+            settings(),
+            config=CONFIG.model_copy(update={"channels": 8}),
+            resume=True,
+        )
+    (tmp_path / "checkpoints" / "last.pt").write_bytes(b"not a checkpoint")
+    with pytest.raises(TrainingError, match="cannot be read"):
+        run(tmp_path, settings(), resume=True)
+
+
+def test_validation_recordings_are_never_trained_on(tmp_path: Path) -> None:
+    sampler = PatchSampler([cell("same")], Normalisation(), PATCHES, batch=1)
+    with pytest.raises(TrainingError, match="also trained on: same"):
+        fit(DpaTisr(CONFIG), sampler, sampler, settings(), tmp_path, architecture={})
+
+
+def test_optical_flow_learns_at_its_own_rate(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = DpaTisr(CONFIG)
+    start = {k: v.clone() for k, v in network.state_dict().items()}
+    run(tmp_path, settings(steps=3, flow_rate_factor=0), network=network)
+    for key, value in network.state_dict().items():
+        if key.startswith("spynet."):
+            assert torch.equal(value, start[key])
+    assert not torch.equal(network.conv_last.weight, start["conv_last.weight"])

@@ -1,0 +1,173 @@
+"""Everything a training run is, at one step, and how it survives on disk.
+
+A file is replaced in one move, so that a full disk or a lost process leaves the old one whole.
+"""
+
+from __future__ import annotations
+
+import copy
+import errno
+import io
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from torch import nn
+
+from tisr_scope.errors import TrainingError
+
+VERSION = 1
+RUNNING = (
+    "step",
+    "minutes",
+    "losses",
+    "history",
+    "best_loss",
+    "best_psnr_db",
+    "best_step",
+    "best",
+)
+"""Parts of the state that are plain values."""
+
+
+def write_atomic(path: Path, content: bytes | memoryview) -> None:
+    """Write a file in one move: a reader sees the old content or the new one.
+
+    Raises
+    ------
+    TrainingError
+        If the disk is full or the file cannot be written; the old file is left as it was.
+    """
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        raise TrainingError(
+            "the disk is full" if full else f"the file cannot be written: {error.strerror}",
+            where=str(path),
+            remedy="free some space and go on with resume; the last checkpoint is intact"
+            if full
+            else "check the folder and its permissions, then go on with resume",
+        ) from error
+
+
+@dataclass
+class State:
+    """A run at one step; ``best`` are the averaged weights with the lowest validation loss."""
+
+    network: nn.Module
+    averaged: nn.Module
+    optimiser: torch.optim.Optimizer
+    identity: dict[str, Any]
+    """Architecture and settings, as plain types, which a resumed run must share."""
+    step: int = 0
+    minutes: float = 0.0
+    losses: list[float] = field(default_factory=list)
+    """Losses since the last row of the history."""
+    history: list[dict[str, float | int]] = field(default_factory=list)
+    best_loss: float = float("inf")
+    best_psnr_db: float = float("nan")
+    best_step: int = 0
+    best: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    def keep_best(self, validation_loss: float, psnr_db: float) -> None:
+        """Remember the averaged weights of this step."""
+        self.best_loss, self.best_psnr_db, self.best_step = validation_loss, psnr_db, self.step
+        self.best = {k: v.detach().cpu().clone() for k, v in self.averaged.state_dict().items()}
+
+
+def save_checkpoint(path: Path, state: State) -> None:
+    """Write a checkpoint of tensors and plain types only.
+
+    Raises
+    ------
+    TrainingError
+        If it cannot be written.
+    """
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    content = {
+        "version": VERSION,
+        "network": state.network.state_dict(),
+        "averaged": state.averaged.state_dict(),
+        "optimiser": state.optimiser.state_dict(),
+        "random": torch.get_rng_state(),
+        "random_cuda": cuda,
+        "identity": state.identity,
+        **{name: getattr(state, name) for name in RUNNING},
+    }
+    _write(path, content)
+
+
+def save_weights(path: Path, state: State) -> None:
+    """Write the weights of the network alone.
+
+    Raises
+    ------
+    TrainingError
+        If they cannot be written.
+    """
+    _write(path, {"network": state.network.state_dict(), "step": state.best_step})
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_atomic(path, buffer.getbuffer())
+
+
+def load_checkpoint(path: Path, state: State) -> None:
+    """Continue ``state`` from a checkpoint, random numbers included.
+
+    Raises
+    ------
+    TrainingError
+        If the file is damaged, or is of a run with another architecture or other settings.
+    """
+    try:
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        if content["version"] != VERSION:
+            raise TrainingError(
+                f"the checkpoint has version {content['version']}, this program writes {VERSION}",
+                where=str(path),
+                remedy="train again in a new folder",
+            )
+        _same_run(content["identity"], state.identity, path)
+        state.network.load_state_dict(content["network"])
+        state.averaged.load_state_dict(content["averaged"])
+        state.optimiser.load_state_dict(content["optimiser"])
+        for name in RUNNING:
+            setattr(state, name, copy.copy(content[name]))
+        torch.set_rng_state(content["random"])
+        if content["random_cuda"] and torch.cuda.is_initialized():
+            torch.cuda.set_rng_state_all(content["random_cuda"])
+    except (OSError, RuntimeError, KeyError, ValueError, EOFError, UnpicklingError) as error:
+        raise TrainingError(
+            f"the checkpoint cannot be read: {error}",
+            where=str(path),
+            remedy="take another checkpoint, or train again in a new folder",
+        ) from error
+
+
+def _same_run(saved: Mapping[str, Any], present: Mapping[str, Any], path: Path) -> None:
+    different = [
+        f"{part}.{key}"
+        for part in sorted(saved.keys() | present.keys())
+        for key in sorted(saved.get(part, {}).keys() | present.get(part, {}).keys())
+        if saved.get(part, {}).get(key) != present.get(part, {}).get(key)
+    ]
+    if different:
+        raise TrainingError(
+            f"the checkpoint belongs to a run with another {', '.join(different)}",
+            where=str(path),
+            remedy="resume with the settings of that run, or train in a new folder",
+        )

@@ -1,0 +1,76 @@
+"""What decides a training run, and the learning rate at each of its steps."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from tisr_scope.data.normalise import Normalisation
+from tisr_scope.data.patches import PatchSettings
+from tisr_scope.profiles.schema import Frozen
+
+Count = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(gt=0, le=1)]
+
+
+class TrainingSettings(Frozen):
+    """One training run; a run ends at ``steps`` or ``max_minutes``, whichever comes first."""
+
+    steps: Count | None = None
+    max_minutes: Annotated[float, Field(gt=0)] | None = None
+    batch: Count = 3
+    patches: PatchSettings = PatchSettings()
+    normalisation: Normalisation = Normalisation()
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    learning_rate: Rate = 1e-3
+    schedule: Literal["cosine", "halving", "constant"] = "cosine"
+    """Cosine decay over the run, or halving every ``halve_every_steps`` as in the paper."""
+    warmup_steps: Annotated[int, Field(ge=0)] = 50
+    """Steps over which the learning rate rises linearly."""
+    final_rate_fraction: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """Learning rate at the end of the cosine, as a fraction of the highest."""
+    halve_every_steps: Count = 10_000
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
+        0.9,
+        0.99,
+    )
+    flow_rate_factor: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Learning rate of the optical flow network over that of the rest."""
+    clip_norm: Annotated[float, Field(gt=0)] | None = 1.0
+    """Longest gradient; longer ones are shortened to it."""
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.998
+    """Memory of the averaged weights, which are the ones validated and shipped; 0 is none."""
+    l1_warmup_steps: Annotated[int, Field(ge=0)] = 200
+    """Steps with L1 before the Laplace likelihood of a Bayesian network."""
+
+    log_every: Count = 20
+    validate_every: Count = 250
+    validation_patches: Count = 12
+    checkpoint_every: Count = 250
+
+    @model_validator(mode="after")
+    def _ends(self) -> TrainingSettings:
+        if self.steps is None and self.max_minutes is None:
+            raise ValueError("a run needs an end: give steps, max_minutes or both")
+        return self
+
+    def fraction(self, step: int, minutes: float) -> float:
+        """Part of the run that is done, 0 to 1: by steps where given, else by time."""
+        if self.steps is not None:
+            return min(1.0, step / self.steps)
+        assert self.max_minutes is not None
+        return min(1.0, minutes / self.max_minutes)
+
+    def rate(self, step: int, minutes: float) -> float:
+        """Learning rate of a step, counted from 0."""
+        rise = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
+        if self.schedule == "halving":
+            return float(self.learning_rate * rise * 0.5 ** (step // self.halve_every_steps))
+        if self.schedule == "constant":
+            return self.learning_rate * rise
+        fall = (1 + math.cos(math.pi * self.fraction(step, minutes))) / 2
+        low = self.final_rate_fraction
+        return self.learning_rate * rise * (low + (1 - low) * fall)
