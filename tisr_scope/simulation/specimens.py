@@ -16,22 +16,23 @@ from tisr_scope.simulation.strands import StrandKind, Strands
 from tisr_scope.simulation.vesicles import VesicleKind, Vesicles
 
 MICROTUBULES = StrandKind(
-    per_um2=0.22,
-    length_um=(5.0, 14.0),
+    per_um2=0.20,
+    length_um=(6.0, 18.0),
     tube_radius_um=(0.020, 0.030),  # 25 nm tube with its antibody or tag: 40 to 60 nm wide
     emitters_per_um=55,
     label_variance=0.3,
-    bend_rad=0.45,
+    bend_rad=0.38,
     direction_spread_rad=0.55,
     wobble_rms_um=0.035,
     wobble_period_s=(1.5, 20.0),
     drift_um=0.15,
     drift_period_s=(40.0, 150.0),
     dynamic_fraction=0.6,
+    crowding=0.4,
 )
 
 MITOCHONDRIA = StrandKind(
-    per_um2=0.045,
+    per_um2=0.075,
     length_um=(1.2, 5.5),
     tube_radius_um=(0.15, 0.30),  # outer membrane of hollow tubes
     emitters_per_um=500,
@@ -42,6 +43,7 @@ MITOCHONDRIA = StrandKind(
     wobble_period_s=(4.0, 40.0),
     drift_um=0.8,
     drift_period_s=(30.0, 120.0),
+    crowding=0.3,
 )
 
 CCPS = VesicleKind(
@@ -94,8 +96,8 @@ class Specimen:
 
 
 SPECIMENS: dict[str, Specimen] = {
-    "microtubules": Specimen(lambda s, f: Strands(MICROTUBULES, s, f), 0.25),
-    "mitochondria": Specimen(lambda s, f: Strands(MITOCHONDRIA, s, f), 0.05),
+    "microtubules": Specimen(lambda s, f: Strands(MICROTUBULES, s, f), 0.34),
+    "mitochondria": Specimen(lambda s, f: Strands(MITOCHONDRIA, s, f), 0.11),
     "ccps": Specimen(lambda s, f: Vesicles(CCPS, s, f), 0.5),
     "lysosomes": Specimen(lambda s, f: Vesicles(LYSOSOMES, s, f), 0.08),
     "peroxisomes": Specimen(lambda s, f: Vesicles(PEROXISOMES, s, f), 0.15),
@@ -129,5 +131,5 @@ def haze(
         period = 5.0 + 3.0 * share
         along = (x_um * math.cos(angle) + y_um * math.sin(angle)) / period
         total = total + np.sin(2 * math.pi * along + phase)
-    smooth: Float[np.ndarray, "*points"] = np.exp(0.3 * total) / 1.14
+    smooth: Float[np.ndarray, "*points"] = np.exp(0.25 * total) / 1.1
     return smooth

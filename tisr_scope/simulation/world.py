@@ -22,6 +22,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ from tisr_scope.simulation.camera import Sensor
 from tisr_scope.simulation.emitters import Field, Population
 from tisr_scope.simulation.light import SLM_OVERSAMPLING, PatternLight
 from tisr_scope.simulation.optics import Renderer, Transfer, cutoff, incoherent_otf
+from tisr_scope.simulation.randomness import uniform
 from tisr_scope.simulation.specimens import find_specimen, haze
 
 T = TypeVar("T")
@@ -243,7 +245,13 @@ class World:
             half_height_um=height / 2 * self.pixel_um + slack,
         )
         key = (specimen, self.seed, seen)
-        return self._populations.get(key, lambda: find_specimen(specimen).populate(self.seed, seen))
+        return self._populations.get(
+            key, lambda: find_specimen(specimen).populate(self._sample_seed(specimen), seen)
+        )
+
+    def _sample_seed(self, specimen: str) -> int:
+        """Different specimens of one seed are independent of each other."""
+        return int(uniform(self.seed, zlib.crc32(specimen.encode())) * 2**53)
 
     def renderer(
         self, shape: tuple[int, int], pixel_um: float, name: Hashable, transfer: Transfer
