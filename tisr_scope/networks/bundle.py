@@ -1,0 +1,474 @@
+"""A model bundle: a folder that says all that is needed to use a trained network.
+
+::
+
+    models/<name>/
+        model.safetensors   the weights, no pickle
+        model.yaml          format, architecture, normalisation, optics, training, licence, hash
+        calibration.json    optional; belongs to these weights
+        README.md           the card
+        check.npz           a test input and the output it must give
+
+A bundle is written beside its place and renamed into it, so that a full disk or a lost process
+leaves the old one as it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import yaml
+from jaxtyping import Float
+from pydantic import Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from tisr_scope.data.normalise import Normalisation
+from tisr_scope.errors import BundleError
+from tisr_scope.networks.config import DpaTisrConfig
+from tisr_scope.networks.dpa_tisr import DpaTisr
+from tisr_scope.profiles.library import shipped_folder
+from tisr_scope.profiles.schema import Frozen
+
+WEIGHTS, DESCRIPTION, CALIBRATION, CARD, CHECK = (
+    "model.safetensors",
+    "model.yaml",
+    "calibration.json",
+    "README.md",
+    "check.npz",
+)
+CHECK_TOLERANCE = 1e-3
+_GET_ANOTHER = "copy the bundle again from where it came, or train it again with 'tisr train'"
+
+
+class BundleOptics(Frozen):
+    """Optics of the training data; a microscope that differs needs a model of its own."""
+
+    numerical_aperture: float = Field(gt=0)
+    pixel_size_um: float = Field(gt=0)
+    excitation_nm: float | None = None
+    emission_nm: float | None = None
+    interval_s: float | None = None
+
+
+class Description(Frozen):
+    """Content of ``model.yaml``."""
+
+    format_version: Literal[1] = 1
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    architecture: DpaTisrConfig
+    normalisation: Normalisation
+    optics: BundleOptics | None = None
+    training: dict[str, Any] = {}
+    licence: str
+    weights_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A model on disk, read and checked.
+
+    Attributes
+    ----------
+    name : str
+    path : Path
+        Folder of the bundle.
+    description : Description
+        Content of ``model.yaml``.
+    weights : dict
+        Tensors by name.
+    calibration : dict, optional
+        Raw content of ``calibration.json``.
+    """
+
+    name: str
+    path: Path
+    description: Description
+    weights: dict[str, Tensor]
+    calibration: dict[str, Any] | None
+
+    @property
+    def config(self) -> DpaTisrConfig:
+        """Architecture."""
+        return self.description.architecture
+
+    @property
+    def normalisation(self) -> Normalisation:
+        """The only intensity rule this model is valid with."""
+        return self.description.normalisation
+
+    @property
+    def optics(self) -> BundleOptics | None:
+        """Optics of the training data."""
+        return self.description.optics
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """What the model was trained on, and how."""
+        return self.description.training
+
+    @property
+    def licence(self) -> str:
+        """Licence of the weights."""
+        return self.description.licence
+
+    @property
+    def weights_hash(self) -> str:
+        """SHA-256 of the weights file; calibrations name it."""
+        return self.description.weights_sha256
+
+    def network(self, device: torch.device | str = "cpu") -> DpaTisr:
+        """The network in evaluation mode on a device."""
+        return _build(self.config, self.weights, str(self.path)).to(device).eval()
+
+    def self_test(self, device: torch.device | str = "cpu") -> float:
+        """Largest difference between the output recorded in the bundle and the one of now.
+
+        Raises
+        ------
+        BundleError
+            If there is no test in the bundle, or it fails.
+        """
+        where = str(self.path / CHECK)
+        try:
+            with np.load(self.path / CHECK, allow_pickle=False) as stored:
+                x, expected = stored["input"], stored["output"]
+        except (OSError, KeyError, ValueError) as error:
+            raise BundleError(
+                f"the test input and output cannot be read: {error}",
+                where=where,
+                remedy=_GET_ANOTHER,
+            ) from error
+        with torch.inference_mode():
+            found = self.network(device)(torch.from_numpy(x).to(device)).cpu().numpy()
+        if found.shape != expected.shape:
+            raise BundleError(
+                f"the output is {found.shape}, the recorded one {expected.shape}",
+                where=where,
+                remedy=_GET_ANOTHER,
+            )
+        difference = float(np.abs(found - expected).max())
+        if not difference <= CHECK_TOLERANCE:
+            raise BundleError(
+                f"the output differs from the recorded one by {difference:.2g}, "
+                f"more than {CHECK_TOLERANCE:g}",
+                where=where,
+                remedy="this computer does not compute what the authors of the model did: "
+                "try --device cpu, then another version of torch",
+            )
+        return difference
+
+
+def bundle_names() -> list[str]:
+    """Names of the shipped bundles."""
+    return sorted(p.parent.name for p in shipped_folder("models").glob(f"*/{DESCRIPTION}"))
+
+
+def find_bundle(name_or_path: str | Path) -> Path:
+    """Folder of a bundle given by path or by the name of a shipped one.
+
+    Raises
+    ------
+    BundleError
+        If there is neither.
+    """
+    path = Path(name_or_path)
+    if (path / DESCRIPTION).is_file():
+        return path
+    shipped = shipped_folder("models") / str(name_or_path)
+    if len(path.parts) == 1 and (shipped / DESCRIPTION).is_file():
+        return shipped
+    if path.is_dir():
+        raise BundleError(
+            f"the folder is no model bundle: it has no {DESCRIPTION}",
+            where=str(path),
+            remedy=f"give the folder that holds {DESCRIPTION} and {WEIGHTS}",
+        )
+    shipped_names = ", ".join(bundle_names()) or "none are shipped"
+    raise BundleError(
+        f"there is no model bundle {str(name_or_path)!r}",
+        remedy=f"give the folder of a bundle, or the name of a shipped one: {shipped_names}",
+    )
+
+
+def load_bundle(name_or_path: str | Path) -> Bundle:
+    """Read a bundle and check all of it but the output of its test (:meth:`Bundle.self_test`).
+
+    Raises
+    ------
+    BundleError
+        If anything is missing, damaged, of another kind, or not finite.
+    """
+    folder = find_bundle(name_or_path)
+    description = _read_description(folder / DESCRIPTION)
+    weights = _read_weights(folder / WEIGHTS, description.weights_sha256)
+    _build(description.architecture, weights, str(folder))
+    return Bundle(
+        description.name, folder, description, weights, _read_calibration(folder / CALIBRATION)
+    )
+
+
+def save_bundle(
+    folder: str | Path,
+    network: DpaTisr,
+    *,
+    normalisation: Normalisation,
+    optics: BundleOptics | None = None,
+    training: dict[str, Any] | None = None,
+    licence: str = "CC-BY-4.0",
+    card: str = "",
+    test_input: Float[np.ndarray, "batch time 1 y x"] | None = None,
+) -> Bundle:
+    """Write a bundle; a folder of that name is replaced once all is on disk.
+
+    Parameters
+    ----------
+    folder : path
+        Its last part is the name of the model.
+    network : DpaTisr
+        Trained; its weights must be finite.
+    normalisation : Normalisation
+    optics : BundleOptics, optional
+    training : dict, optional
+        Data, steps, seeds, versions: whatever plain YAML can hold.
+    licence : str
+        Licence of the weights.
+    card : str
+        Markdown of the card.
+    test_input : array, shape (batch, time, 1, y, x), optional
+        Frames of the test; synthetic ones by default.
+
+    Returns
+    -------
+    Bundle
+        Read back from disk.
+
+    Raises
+    ------
+    BundleError
+        If the weights are not finite or the folder cannot be written.
+    """
+    target = Path(folder)
+    state = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
+    _check_finite(state, str(target))
+    raw = save_tensors(state)
+    try:
+        description = Description(
+            name=target.name,
+            architecture=network.config,
+            normalisation=normalisation,
+            optics=optics,
+            training=training or {},
+            licence=licence,
+            weights_sha256=hashlib.sha256(raw).hexdigest(),
+        )
+    except ValidationError as error:
+        raise BundleError(
+            f"the bundle cannot be described: {_problems(error)}",
+            where=str(target),
+            remedy="name it with letters, digits, '.', '_' and '-' only",
+        ) from error
+    x, y = _check_pair(network, test_input)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as temp:
+            new = Path(temp) / "new"
+            new.mkdir()
+            _write(new / WEIGHTS, raw)
+            text = yaml.safe_dump(description.model_dump(mode="json"), sort_keys=False)
+            _write(new / DESCRIPTION, text.encode())
+            _write(new / CARD, (card or f"# {target.name}\n").encode())
+            with (new / CHECK).open("wb") as stream:
+                np.savez_compressed(stream, input=x, output=y)
+            _replace(new, target, Path(temp) / "old")
+    except (OSError, yaml.YAMLError) as error:
+        raise BundleError(
+            f"the bundle cannot be written: {error}",
+            where=str(target),
+            remedy="free disk space or choose another folder; an older bundle there is unharmed",
+        ) from error
+    return load_bundle(target)
+
+
+def write_calibration(folder: str | Path, calibration: dict[str, Any]) -> None:
+    """Put a calibration into a bundle, or replace the one that is there.
+
+    Raises
+    ------
+    BundleError
+        If there is no such bundle or the file cannot be written.
+    """
+    path = find_bundle(folder) / CALIBRATION
+    temporary = path.with_suffix(".part")
+    try:
+        _write(temporary, json.dumps(calibration, indent=1, allow_nan=False).encode())
+        temporary.replace(path)
+    except (OSError, ValueError, TypeError) as error:
+        temporary.unlink(missing_ok=True)
+        raise BundleError(
+            f"the calibration cannot be written: {error}",
+            where=str(path),
+            remedy="free disk space or copy the bundle to a folder you may write to",
+        ) from error
+
+
+# ------------------------------------------------------------------------------------- details
+
+
+def _problems(error: ValidationError) -> str:
+    return "; ".join(
+        f"{'.'.join(str(p) for p in item['loc']) or 'model'}: {item['msg']}"
+        for item in error.errors()
+    )
+
+
+def _read_description(path: Path) -> Description:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise BundleError(
+            f"the model description cannot be read: {error}", where=str(path), remedy=_GET_ANOTHER
+        ) from error
+    version = content.get("format_version") if isinstance(content, dict) else None
+    if version != 1:
+        raise BundleError(
+            f"bundles of format {version!r} cannot be read, only those of format 1",
+            where=str(path),
+            remedy="use the version of tisr-scope that wrote it, or a newer one",
+        )
+    try:
+        return Description.model_validate(content)
+    except ValidationError as error:
+        raise BundleError(
+            f"the model description cannot be used: {_problems(error)}",
+            where=str(path),
+            remedy=_GET_ANOTHER,
+        ) from error
+
+
+def _read_weights(path: Path, expected: str) -> dict[str, Tensor]:
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise BundleError(
+            f"the weights cannot be read: {error}", where=str(path), remedy=_GET_ANOTHER
+        ) from error
+    found = hashlib.sha256(raw).hexdigest()
+    if found != expected:
+        raise BundleError(
+            f"the weights are not those the description names "
+            f"(SHA-256 {found[:12]}..., expected {expected[:12]}...)",
+            where=str(path),
+            remedy=_GET_ANOTHER,
+        )
+    try:
+        weights: dict[str, Tensor] = load_tensors(raw)
+    except SafetensorError as error:
+        raise BundleError(
+            f"the weights are damaged: {error}", where=str(path), remedy=_GET_ANOTHER
+        ) from error
+    _check_finite(weights, str(path))
+    return weights
+
+
+def _read_calibration(path: Path) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BundleError(
+            f"the calibration cannot be read: {error}",
+            where=str(path),
+            remedy="calibrate again with 'tisr calibrate', or delete the file",
+        ) from error
+    if not isinstance(content, dict):
+        raise BundleError(
+            "the calibration is not a JSON object",
+            where=str(path),
+            remedy="calibrate again with 'tisr calibrate', or delete the file",
+        )
+    return content
+
+
+def _check_finite(weights: dict[str, Tensor], where: str) -> None:
+    bad = [k for k, v in weights.items() if not torch.isfinite(v).all()]
+    if bad:
+        raise BundleError(
+            f"weights are NaN or infinite in {len(bad)} tensors, the first is {bad[0]}",
+            where=where,
+            remedy="the training diverged: train again from an earlier checkpoint "
+            "with a lower rate",
+        )
+
+
+def _build(config: DpaTisrConfig, weights: dict[str, Tensor], where: str) -> DpaTisr:
+    with torch.device("meta"):
+        network = DpaTisr(config)
+    wanted = {k: tuple(v.shape) for k, v in network.state_dict().items()}
+    found = {k: tuple(v.shape) for k, v in weights.items()}
+    if wanted != found:
+        missing, extra = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
+        wrong = sorted(k for k in wanted.keys() & found.keys() if wanted[k] != found[k])
+        parts = [
+            f"{len(names)} {kind} ({', '.join(names[:3])})"
+            for kind, names in (("missing", missing), ("unknown", extra), ("of wrong shape", wrong))
+            if names
+        ]
+        raise BundleError(
+            f"the weights do not fit the architecture: {'; '.join(parts)}",
+            where=where,
+            remedy="the architecture in model.yaml is not the one these weights were trained with",
+        )
+    network.load_state_dict({k: v.clone() for k, v in weights.items()}, assign=True)
+    return network.requires_grad_(True)
+
+
+def _check_pair(
+    network: DpaTisr, test_input: Float[np.ndarray, "batch time 1 y x"] | None
+) -> tuple[Float[np.ndarray, "batch time 1 y x"], Float[np.ndarray, "batch time out fy fx"]]:
+    if test_input is None:
+        size = max(32, network.minimum_size)
+        test_input = np.random.default_rng(0).random((1, 7, 1, size, size), dtype=np.float32)
+    device = next(network.parameters()).device
+    was_training = network.training
+    network.eval()
+    try:
+        with torch.inference_mode():
+            output = network(torch.from_numpy(test_input).to(device)).cpu().numpy()
+    finally:
+        network.train(was_training)
+    return test_input, output
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _replace(new: Path, target: Path, old: Path) -> None:
+    """Rename ``new`` to ``target``; put what was there back if that fails."""
+    existed = target.exists()
+    if existed:
+        target.replace(old)
+    try:
+        new.replace(target)
+    except OSError:
+        if existed:
+            old.replace(target)
+        raise
+    if existed:
+        shutil.rmtree(old, ignore_errors=True)
