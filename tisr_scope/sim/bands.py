@@ -95,18 +95,26 @@ def separate_bands(
 def band_correlation(
     spectrum0: Complex[Tensor, "time y x"],
     spectrum1: Complex[Tensor, "time y x"],
-    support: Float[Tensor, "y x"],
+    transfer: Float[Tensor, "y x"],
 ) -> Float[Tensor, "yy xx"]:
-    """Power of the correlation of two bands at every shift, over the energy that overlaps.
+    """Squared coherence of two bands at every shift k.
 
-    Without the division by the overlap energy the maximum is drawn to small shifts, where more
-    of the bands overlaps; beyond the cut-off of the optics it is then lost altogether.
+    Both bands are weighted to the common spectrum S(f) H(f) H(f + k), which is a different weight
+    for every k; the coherence is 1 at the carrier of a noiseless stack wherever it lies.  Without
+    the division by the energies the maximum is drawn to small shifts, where more of the bands
+    overlaps; beyond the cut-off of the optics it is then lost altogether.
+
+    Parameters
+    ----------
+    spectrum0, spectrum1 : complex array, shape (time, y, x)
+        Bands as detected.
+    transfer : array, shape (y, x)
+        H, with whatever frequencies are to be ignored set low.
 
     Returns
     -------
     map : array, shape (2 y, 2 x)
-        Mean over time of |correlation|^2 / (energy0 energy1), at shifts in FFT order with the
-        frequency spacing of the input.
+        Mean over time, at shifts in FFT order with the frequency spacing of the input.
     """
     height, width = spectrum0.shape[-2:]
     double = (2 * height, 2 * width)
@@ -122,10 +130,11 @@ def band_correlation(
         # sum over f of conj(A(f)) B(f + k)
         return torch.fft.fft2(a.conj() * b) * (double[0] * double[1])
 
-    product = shifts(field(spectrum0), field(spectrum1)).abs().square()
-    mask = field(support.to(spectrum0.dtype))
-    energy0 = shifts(field((spectrum0.abs().square() * support).to(mask.dtype)), mask).real
-    energy1 = shifts(mask, field((spectrum1.abs().square() * support).to(mask.dtype))).real
-    energy = energy0.clamp(min=0) * energy1.clamp(min=0)
-    floor = 1e-3 * energy.amax(dim=(-2, -1), keepdim=True)
-    return (product / (energy + floor)).mean(dim=0)
+    correlation = shifts(field(spectrum0 * transfer), field(spectrum1 * transfer))
+    weight = transfer.square()
+    weights = field(weight.to(spectrum0.dtype))
+    energy0 = shifts(field((spectrum0.abs().square() * (transfer > 0)).to(weights.dtype)), weights)
+    energy1 = shifts(weights, field((spectrum1.abs().square() * (transfer > 0)).to(weights.dtype)))
+    energy = energy0.real.clamp(min=0) * energy1.real.clamp(min=0)
+    floor = 1e-6 * energy.amax(dim=(-2, -1), keepdim=True)
+    return (correlation.abs().square() / (energy + floor)).mean(dim=0)

@@ -123,9 +123,11 @@ def _coarse_carrier(
     fy, fx = frequency_grid((height, width), pixel_um, spectrum0.device)
     radius = torch.sqrt(fy.square() + fx.square())
     transfer = otf(fy, fx)
-    weight = transfer * notch(radius, 0.99, 0.1 * otf.cutoff)
-    support = (transfer > 1e-3).to(radius.dtype)
-    power = band_correlation(spectrum0 * weight, spectrum1 * weight, support)
+    high_pass = notch(radius, 0.99, 0.1 * otf.cutoff)
+    inside = transfer > 1e-3
+    power = band_correlation(
+        spectrum0 * high_pass, spectrum1 * high_pass, torch.where(inside, transfer, 0.0)
+    )
 
     ky = (torch.fft.fftfreq(2 * height, device=power.device) * 2 / pixel_um)[:, None].double()
     kx = (torch.fft.fftfreq(2 * width, device=power.device) * 2 / pixel_um)[None, :].double()
