@@ -1,0 +1,341 @@
+"""The engine: pymmcore-plus' runner with everything it lets pass made an error.
+
+Each step that fails raises; a frame that is missing, or of another shape or type than the
+profile says, raises; light is checked before it is set and turned off when it is not needed.
+Frames are handed over in the acquisition thread by a plain call, not by a signal, so that they
+are never queued on a GUI thread and an error in the handler stops the run.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from threading import Event
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt16
+from pymmcore_plus.core import SequencedEvent
+from pymmcore_plus.mda import MDAEngine
+from pymmcore_plus.mda._engine import ImagePayload
+from useq import MDAEvent, MDASequence
+
+from tisr_scope.acquisition.bursts import Steppable, merge
+from tisr_scope.acquisition.microscope import Microscope, SampleClock
+from tisr_scope.acquisition.running_order import FrameInfo
+from tisr_scope.acquisition.safety import DoseMeter, LightGuard
+from tisr_scope.errors import BufferOverflow, MicroscopeError
+from tisr_scope.profiles.schema import Profile
+
+Deliver = Callable[[FrameInfo, UInt16[np.ndarray, "y x"], dict[str, Any]], None]
+_POLL_S = 0.0005
+
+
+class StrictEngine(MDAEngine):
+    """Plays a running order on a microscope.
+
+    Parameters
+    ----------
+    microscope : Microscope
+        Loaded and checked.
+    profile : Profile
+        The profile of the run.
+    deliver : callable
+        Takes every frame, in order, in the acquisition thread.
+    cancel : threading.Event
+        Set to stop after the current exposure.
+    bursts : bool
+        Let devices step by themselves where they can.
+    started : float, optional
+        ``time.time()`` of the start of the recording, for one that goes on.
+    """
+
+    def __init__(
+        self,
+        microscope: Microscope,
+        profile: Profile,
+        deliver: Deliver,
+        cancel: Event,
+        *,
+        dose: DoseMeter,
+        bursts: bool = True,
+        started: float | None = None,
+    ) -> None:
+        super().__init__(microscope.core, use_hardware_sequencing=bursts)
+        self.dose = dose
+        self._microscope = microscope
+        self._profile = profile
+        self._channels = {c.name: c for c in profile.channels}
+        self._guard = LightGuard(profile)
+        self._deliver = deliver
+        self._cancel = cancel
+        self._clock_zero = time.perf_counter()
+        self._sample_clock: SampleClock | None = None
+        self._sample_zero_s = 0.0
+        self._offset_s = 0.0 if started is None else time.time() - started
+        self._forget()
+
+    def _forget(self) -> None:
+        """Assume nothing about what the devices are set to."""
+        self._powers: dict[tuple[str, str], float] = {}
+        self._values: dict[tuple[str, str], Any] = {}
+        self._shown: object = None
+        self._preset: str | None = None
+        self._channel: str | None = None
+        self._place: tuple[float | None, float | None, float | None] | None = None
+        self._exposure: float | None = None
+        self._is_open = False
+
+    # ------------------------------------------------------------------ protocol of the runner
+
+    def setup_sequence(self, sequence: MDASequence) -> None:
+        """Start from a known state: no sequence running, no light."""
+        self._forget()
+        self._microscope.light_off()
+        self._clock_zero = time.perf_counter()
+        self._sample_clock = self._microscope.sample_clock()
+        self._sample_zero_s = self._sample_clock.now_s() if self._sample_clock else 0.0
+
+    def event_iterator(self, events: Iterable[MDAEvent]) -> Iterator[MDAEvent]:
+        """Events, merged into bursts where the devices can step by themselves."""
+        if self._sample_clock is not None:
+            events = map(_wait_on_sample_clock, events)
+        if not self.use_hardware_sequencing:
+            return iter(events)
+        source = self._profile.illumination and self._profile.illumination.source
+        keys = set(self._guard.lasers)
+        if source is not None and source.kind == "index":
+            keys.add((source.device, source.property))
+        slm = self._profile.microscope.slm if source and source.kind == "image" else None
+        return merge(events, Steppable.of_core(self._microscope.core, keys, slm))
+
+    def setup_event(self, event: MDAEvent) -> None:
+        """Bring every device to where the exposure needs it, light last."""
+        members = _members(event)
+        self._check_light(members)
+        if self._sample_clock is not None and "start_s" in event.metadata:
+            self._sample_clock.wait_until(self._sample_zero_s + event.metadata["start_s"])
+        self._place_sample(event)
+        self._choose_channel(event)
+        if event.exposure is not None and event.exposure != self._exposure:
+            self._microscope.set_exposure(event.exposure)
+            self._exposure = event.exposure
+        self._show_pattern(event)
+        self._set_properties(event)
+        if isinstance(event, SequencedEvent):
+            self._arm(event)
+        if not self._is_open:
+            self._microscope.set_shutter(True)
+            self._is_open = True
+
+    def exec_event(self, event: MDAEvent) -> Iterator[ImagePayload]:
+        """Expose, check and hand over each frame of an event."""
+        if isinstance(event, SequencedEvent):
+            yield from self._burst(event)
+        else:
+            frame, metadata = self._microscope.snap()
+            yield self._hand_over(event, frame, metadata)
+
+    def teardown_event(self, event: MDAEvent) -> None:
+        """Disarm, and turn the light off before any wait."""
+        if isinstance(event, SequencedEvent):
+            self._disarm(event)
+        last = _members(event)[-1]
+        if not last.keep_shutter_open:
+            self._microscope.set_shutter(False)
+            self._is_open = False
+        if last.metadata["idle_after"]:
+            self._darken()
+
+    def teardown_sequence(self, sequence: MDASequence) -> None:
+        """Light off when the runner ends a run, whatever ended it."""
+        self._forget()
+        self._microscope.light_off()
+
+    # ----------------------------------------------------------------------------- setting up
+
+    def _check_light(self, members: tuple[MDAEvent, ...]) -> None:
+        lasers = set(self._guard.lasers)
+        for member in members:
+            for device, prop, value in member.properties or ():
+                if (device, prop) in lasers:
+                    self._guard.check(device, prop, float(value))
+        energy = sum(member.metadata["dose_mj"] for member in members)
+        self.dose.require(int(members[0].index["p"]), energy)
+
+    def _place_sample(self, event: MDAEvent) -> None:
+        place = (event.x_pos, event.y_pos, event.z_pos)
+        if place != self._place and place != (None, None, None):
+            self._darken()
+            self._microscope.move(*place)
+        self._place = place
+
+    def _choose_channel(self, event: MDAEvent) -> None:
+        name = str(event.metadata["channel"])
+        if name == self._channel:
+            return
+        channel = self._channels[name]
+        if channel.presets:
+            self._darken()
+            for preset in channel.presets:
+                self._microscope.apply_preset(preset.group, preset.preset)
+            # A preset may touch any device, the SLM and the lasers included.
+            self._powers, self._values, self._shown, self._preset = {}, {}, None, None
+        self._channel = name
+
+    def _show_pattern(self, event: MDAEvent) -> None:
+        preset = event.metadata["pattern_preset"]
+        if preset is not None and preset != self._preset:
+            source = self._profile.illumination and self._profile.illumination.source
+            if source is None or source.kind != "preset":
+                raise MicroscopeError(
+                    f"pattern preset {preset!r} has no configuration group",
+                    where="illumination.source",
+                    remedy="make the running order from the profile it is played with",
+                )
+            self._microscope.apply_preset(source.group, preset)
+            self._preset = preset
+        if event.slm_image is not None and event.slm_image is not self._shown:
+            self._microscope.show_image(np.asarray(event.slm_image))
+            self._shown = event.slm_image
+
+    def _set_properties(self, event: MDAEvent) -> None:
+        lasers = set(self._guard.lasers)
+        # Lasers that go dark are set first, so that two never shine at once by accident.
+        for device, prop, value in sorted(
+            event.properties or (), key=lambda entry: bool(entry[2]) and (entry[:2] in lasers)
+        ):
+            key = (device, prop)
+            known = self._powers if key in lasers else self._values
+            if known.get(key) != value:
+                self._microscope.set_property(device, prop, value)
+                known[key] = value
+
+    def _darken(self) -> None:
+        """Lasers that may be on go to zero."""
+        for device, prop in self._guard.lasers:
+            if self._powers.get((device, prop)) != 0:
+                self._microscope.set_property(device, prop, 0)
+                self._powers[device, prop] = 0
+
+    # --------------------------------------------------------------------------------- bursts
+
+    def _arm(self, event: SequencedEvent) -> None:
+        core = self._microscope.core
+        try:
+            for (device, prop), values in event.property_sequences.items():
+                core.loadPropertySequence(device, prop, values)
+            if event.slm_sequence:
+                core.loadSLMSequence(core.getSLMDevice(), list(event.slm_sequence))
+            for device, prop in event.property_sequences:
+                self._powers.pop((device, prop), None)
+                self._values.pop((device, prop), None)
+                core.startPropertySequence(device, prop)
+            if event.slm_sequence:
+                self._shown = None
+                core.startSLMSequence(core.getSLMDevice())
+        except Exception as error:
+            raise MicroscopeError(
+                f"a burst of {len(event.events)} exposures cannot be armed: {error}",
+                where=self._microscope.config,
+                remedy="check the trigger wiring, or record without bursts (--no-bursts)",
+            ) from error
+
+    def _disarm(self, event: SequencedEvent) -> None:
+        core = self._microscope.core
+        for device, prop in event.property_sequences:
+            core.stopPropertySequence(device, prop)
+        if event.slm_sequence:
+            core.stopSLMSequence(core.getSLMDevice())
+
+    def _burst(self, event: SequencedEvent) -> Iterator[ImagePayload]:
+        """Take the frames of a burst; after a cancel, those already exposed are still taken."""
+        core = self._microscope.core
+        wanted = len(event.events)
+        taken = 0
+        core.startSequenceAcquisition(wanted, 0, True)
+        deadline = time.monotonic() + self._initial_timeout(event)
+        stopping = False
+        while taken < wanted:
+            if core.getRemainingImageCount() == 0:
+                if not core.isSequenceRunning() and core.getRemainingImageCount() == 0:
+                    break
+                if time.monotonic() > deadline:
+                    core.stopSequenceAcquisition()
+                    break
+                time.sleep(_POLL_S)
+                continue
+            frame, metadata = core.pop_frame()
+            yield self._hand_over(event.events[taken], frame, metadata)
+            taken += 1
+            deadline = time.monotonic() + self._frame_timeout(event)
+            if self._cancel.is_set() and not stopping:
+                core.stopSequenceAcquisition()
+                stopping = True
+        if core.isBufferOverflowed():
+            raise BufferOverflow(
+                f"the camera buffer overflowed after {taken} of {wanted} frames of a burst",
+                where=self._profile.microscope.camera.device,
+                remedy="lengthen the exposure, record to a faster disk, or record without bursts",
+            )
+        if taken < wanted and not self._cancel.is_set():
+            raise MicroscopeError(
+                f"the camera gave {taken} of {wanted} frames of a burst",
+                where=self._profile.microscope.camera.device,
+                remedy="check camera trigger and cable, or record without bursts (--no-bursts)",
+            )
+
+    # --------------------------------------------------------------------------------- frames
+
+    def _hand_over(
+        self, event: MDAEvent, frame: np.ndarray, metadata: Mapping[str, Any]
+    ) -> ImagePayload:
+        camera = self._profile.microscope.camera
+        if frame.shape != camera.frame_shape or frame.dtype != np.uint16:
+            raise MicroscopeError(
+                f"the camera gave a {frame.dtype} frame of {frame.shape} pixels, "
+                f"the profile says uint16 and {camera.frame_shape}",
+                where=camera.device,
+                remedy="set pixel type, binning and region of interest in microscope.settings, "
+                "or correct microscope.camera.frame_shape",
+            )
+        index = event.index
+        position, channel = int(index["p"]), int(index["c"])
+        energy = float(event.metadata["dose_mj"])
+        seconds = time.perf_counter() - self._clock_zero + self._offset_s
+        info = FrameInfo(
+            t=int(index["t"]),
+            channel=channel,
+            position=position,
+            orientation=int(index["orientation"]),
+            phase=int(index["phase"]),
+            level=int(index["level"]),
+            power_mw=float(event.metadata["power_mw"]),
+            exposure_ms=float(event.exposure or 0.0),
+            time_s=seconds,
+            dose_mj=self.dose.charge(position, channel, energy),
+        )
+        said = {str(key): _plain(value) for key, value in metadata.items()}
+        self._deliver(info, frame, said)
+        return ImagePayload(
+            frame, event, {"camera_metadata": said, "runner_time_ms": seconds * 1e3}
+        )
+
+
+def _members(event: MDAEvent) -> tuple[MDAEvent, ...]:
+    return event.events if isinstance(event, SequencedEvent) else (event,)
+
+
+def _wait_on_sample_clock(event: MDAEvent) -> MDAEvent:
+    """Move the start time to where the engine, not the runner's wall clock, heeds it."""
+    if not event.min_start_time:
+        return event
+    metadata = {**event.metadata, "start_s": event.min_start_time}
+    return event.model_copy(update={"min_start_time": None, "metadata": metadata})
+
+
+def _plain(value: Any) -> Any:
+    """A value that JSON can hold."""
+    if isinstance(value, np.generic):
+        return value.item()
+    return value if isinstance(value, str | int | float | bool | None) else str(value)

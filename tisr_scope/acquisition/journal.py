@@ -1,0 +1,43 @@
+"""Writing the journal: nothing is acknowledged before it is on disk."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from tisr_scope.data.journal import JOURNAL_NAME, JournalEntry
+
+
+class JournalWriter:
+    """Appends journal lines and syncs them to disk in groups.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the recording.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / JOURNAL_NAME
+        self._file = self.path.open("ab")
+
+    def append(self, entries: Iterable[JournalEntry]) -> None:
+        """Write the lines of frames whose pixels are already on disk, and sync."""
+        self._file.write("".join(entry.line() for entry in entries).encode())
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def rewrite_journal(folder: Path, entries: Iterable[JournalEntry]) -> None:
+    """Replace the journal in one step, as needed before an interrupted run goes on."""
+    temporary = folder / f"{JOURNAL_NAME}.new"
+    with temporary.open("wb") as file:
+        file.write("".join(entry.line() for entry in entries).encode())
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(folder / JOURNAL_NAME)

@@ -1,0 +1,379 @@
+"""The microscope: a Micro-Manager core with its configuration, real or simulated.
+
+The only module that touches ``pymmcore_plus.experimental``.  Python devices stand beside C++
+ones in the same ``.cfg`` file (lines ``#py pyDevice,Label,module,Class``).  Every verb raises an
+error that names the device and the remedy; nothing is only logged.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import pymmcore
+from jaxtyping import UInt8
+from numpy.typing import DTypeLike, NDArray
+from pymmcore_plus.experimental.unicore import UniMMCore
+from typing_extensions import Self
+
+from tisr_scope.errors import DeviceMissing, MicroscopeError, PresetMissing
+from tisr_scope.profiles.library import config_path
+from tisr_scope.profiles.schema import DeviceSetting, Profile
+
+
+class Core(UniMMCore):
+    """The core, with a snap that keeps what the camera says about the frame."""
+
+    def snap_frame(self) -> tuple[NDArray[Any], dict[str, Any]]:
+        """One exposure: the frame and the camera's own metadata."""
+        camera = self._py_camera()
+        if camera is None:
+            pymmcore.CMMCore.snapImage(self)
+            return self.getImage(), {}
+        frames: list[NDArray[Any]] = []
+
+        def buffer(shape: Sequence[int], dtype: DTypeLike) -> NDArray[Any]:
+            frames.append(np.zeros(shape, dtype))
+            return frames[-1]
+
+        with camera:
+            exposure = camera.start_sequence(1, buffer)
+            metadata = dict(next(iter(exposure), {}))
+        if not frames:
+            raise RuntimeError("the camera gave no frame")
+        return frames[0], metadata
+
+    def pop_frame(self) -> tuple[NDArray[Any], dict[str, Any]]:
+        """The oldest frame of a running burst, with the camera's metadata as it gave it."""
+        if self._py_camera() is None:
+            frame, text = self.popNextImageAndMD()
+            return frame, dict(text)
+        frame, metadata = self._pop_or_raise()
+        return frame, dict(metadata)
+
+
+class SampleClock:
+    """Time of a simulated sample that does not live in real time.
+
+    Any device with the properties ``Realtime`` (0) and ``Time_s`` is one.  Waiting between time
+    points then means setting ``Time_s``, and a long time-lapse takes no longer than its frames.
+    """
+
+    def __init__(self, core: Core, device: str) -> None:
+        self._core = core
+        self._device = device
+
+    @classmethod
+    def of_core(cls, core: Core) -> Self | None:
+        """The clock of the loaded configuration, or None where time is real."""
+        for label in core.getLoadedDevices():
+            if core.hasProperty(label, "Time_s") and core.hasProperty(label, "Realtime"):
+                real = float(core.getProperty(label, "Realtime")) != 0
+                return None if real else cls(core, label)
+        return None
+
+    def now_s(self) -> float:
+        """Age of the sample."""
+        return float(self._core.getProperty(self._device, "Time_s"))
+
+    def wait_until(self, time_s: float) -> None:
+        """Let time pass in the dark; a time that has passed already is no wait."""
+        if time_s > self.now_s():
+            self._core.setProperty(self._device, "Time_s", time_s)
+
+
+class Microscope:
+    """A loaded configuration with the profile's settings applied.
+
+    Use :meth:`open`, and close it (or use it as a context manager): a core that is still alive
+    when Python exits can abort the process.
+    """
+
+    def __init__(self, core: Core, profile: Profile, config: str) -> None:
+        self.core = core
+        self.profile = profile
+        self.config = config
+        self._autoshutter = core.getAutoShutter()
+
+    @classmethod
+    def open(
+        cls,
+        profile: Profile,
+        profile_path: Path | None = None,
+        settings: Iterable[DeviceSetting] = (),
+    ) -> Self:
+        """Load the configuration, then apply the profile's settings and ``settings``.
+
+        Raises
+        ------
+        MicroscopeError, DeviceMissing
+            If the configuration cannot be loaded or a setting is refused.
+        """
+        config = str(config_path(profile, profile_path))
+        core = Core()
+        microscope = cls(core, profile, config)
+        try:
+            core.loadSystemConfiguration(config)
+        except Exception as error:
+            microscope.close()
+            missing = isinstance(error, FileNotFoundError)
+            raise MicroscopeError(
+                f"the configuration cannot be loaded: {error}",
+                where=config,
+                remedy="give an absolute path, or put the .cfg file beside the profile"
+                if missing
+                else "load this .cfg in Micro-Manager, mend the line named above, and check that "
+                "every device is switched on",
+            ) from error
+        try:
+            microscope._claim_devices()
+            for setting in (*profile.microscope.settings, *settings):
+                microscope.set_property(setting.device, setting.property, setting.value)
+            core.waitForSystem()
+            microscope.light_off()
+        except BaseException:
+            microscope.close()
+            raise
+        return microscope
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _claim_devices(self) -> None:
+        """Make the profile's devices the core's current ones."""
+        microscope = self.profile.microscope
+        self.require_device(microscope.camera.device)
+        self.core.setCameraDevice(microscope.camera.device)
+        for label, choose in (
+            (microscope.slm, self.core.setSLMDevice),
+            (microscope.shutter, self.core.setShutterDevice),
+            (microscope.xy_stage, self.core.setXYStageDevice),
+            (microscope.z_stage, self.core.setFocusDevice),
+        ):
+            if label is not None:
+                self.require_device(label)
+                choose(label)
+        # Python shutters are ignored by AutoShutter, so shutters are driven explicitly.
+        self.core.setAutoShutter(False)
+
+    def require_device(self, label: str) -> None:
+        """Raise :class:`DeviceMissing`, with the labels there are, if a device is not loaded."""
+        loaded = [name for name in self.core.getLoadedDevices() if name != "Core"]
+        if label not in loaded:
+            raise DeviceMissing(
+                f"there is no device labelled {label!r}; loaded are {', '.join(loaded) or 'none'}",
+                where=self.config,
+                remedy="use one of these labels in the profile, or add the device to the .cfg",
+            )
+
+    def require_property(self, device: str, prop: str) -> None:
+        """Raise if a device or its property does not exist."""
+        self.require_device(device)
+        if not self.core.hasProperty(device, prop):
+            names = ", ".join(self.core.getDevicePropertyNames(device))
+            raise MicroscopeError(
+                f"device {device!r} has no property {prop!r}; it has {names or 'none'}",
+                where=self.config,
+                remedy="use one of these property names in the profile",
+            )
+
+    def require_preset(self, group: str, preset: str) -> None:
+        """Raise :class:`PresetMissing`, with the names there are, if a preset is not defined."""
+        groups = list(self.core.getAvailableConfigGroups())
+        if group not in groups:
+            raise PresetMissing(
+                f"there is no configuration group {group!r}; "
+                f"defined are {', '.join(groups) or 'none'}",
+                where=self.config,
+                remedy="use one of these groups in the profile, or define it in the .cfg",
+            )
+        presets = list(self.core.getAvailableConfigs(group))
+        if preset not in presets:
+            raise PresetMissing(
+                f"group {group!r} has no preset {preset!r}; it has {', '.join(presets) or 'none'}",
+                where=self.config,
+                remedy="use one of these presets in the profile, or define it in the .cfg",
+            )
+
+    def set_property(self, device: str, prop: str, value: str | float | int) -> None:
+        """Set a device property, or raise with the reason it was refused."""
+        try:
+            self.core.setProperty(device, prop, value)
+        except Exception as error:
+            self.require_property(device, prop)
+            raise MicroscopeError(
+                f"{device}.{prop} refused the value {value!r}: {error}",
+                where=self.config,
+                remedy=self._permitted(device, prop),
+            ) from error
+
+    def _permitted(self, device: str, prop: str) -> str:
+        allowed = self.core.getAllowedPropertyValues(device, prop)
+        if allowed:
+            return f"use one of {', '.join(map(str, allowed))}"
+        if self.core.hasPropertyLimits(device, prop):
+            low = self.core.getPropertyLowerLimit(device, prop)
+            high = self.core.getPropertyUpperLimit(device, prop)
+            return f"stay between {low:g} and {high:g}, and check that the device is ready"
+        return "check that the device is switched on, connected and not in use elsewhere"
+
+    def apply_preset(self, group: str, preset: str) -> None:
+        """Apply a preset of a configuration group and wait for it."""
+        self.require_preset(group, preset)
+        self._do(
+            f"preset {preset!r} of group {group!r} cannot be applied",
+            lambda: (self.core.setConfig(group, preset), self.core.waitForConfig(group, preset)),
+        )
+
+    def set_exposure(self, exposure_ms: float) -> None:
+        """Set the camera's exposure time."""
+        self._do(
+            f"the camera refused an exposure of {exposure_ms:g} ms",
+            lambda: self.core.setExposure(exposure_ms),
+        )
+
+    def set_shutter(self, is_open: bool) -> None:
+        """Open or close the shutter, if the profile names one."""
+        shutter = self.profile.microscope.shutter
+        if shutter is not None:
+            self._do(
+                f"shutter {shutter!r} did not {'open' if is_open else 'close'}",
+                lambda: (
+                    self.core.setShutterOpen(shutter, is_open),
+                    self.core.waitForDevice(shutter),
+                ),
+            )
+
+    def show_image(self, image: UInt8[NDArray[Any], "y x"]) -> None:
+        """Upload an image to the SLM and display it."""
+        slm = self.profile.microscope.slm
+        if slm is None:
+            raise MicroscopeError(
+                "there is no SLM to show a pattern on",
+                where="microscope.slm",
+                remedy="name the SLM in the profile",
+            )
+        if image.shape != self.slm_shape():
+            raise MicroscopeError(
+                f"the pattern is {image.shape} pixels, the SLM {self.slm_shape()}",
+                where=slm,
+                remedy="reload the profile after changing the SLM; patterns are made for its size",
+            )
+        self._do(
+            f"SLM {slm!r} did not take the pattern",
+            lambda: (
+                self.core.setSLMImage(slm, image),
+                self.core.displaySLMImage(slm),
+                self.core.waitForDevice(slm),
+            ),
+        )
+
+    def slm_shape(self) -> tuple[int, int] | None:
+        """Height and width of the SLM in pixels, or None without an SLM."""
+        slm = self.profile.microscope.slm
+        if slm is None:
+            return None
+        return int(self.core.getSLMHeight(slm)), int(self.core.getSLMWidth(slm))
+
+    def move(self, x_um: float | None, y_um: float | None, z_um: float | None) -> None:
+        """Move the stages to a position and wait for them."""
+        stages = self.profile.microscope
+        if x_um is not None and y_um is not None:
+            stage = stages.xy_stage or self.core.getXYStageDevice()
+            self._do(
+                f"XY stage {stage!r} did not reach ({x_um:g}, {y_um:g}) um",
+                lambda: (
+                    self.core.setXYPosition(stage, x_um, y_um),
+                    self.core.waitForDevice(stage),
+                ),
+            )
+        if z_um is not None:
+            focus = stages.z_stage or self.core.getFocusDevice()
+            self._do(
+                f"focus stage {focus!r} did not reach {z_um:g} um",
+                lambda: (self.core.setPosition(focus, z_um), self.core.waitForDevice(focus)),
+            )
+
+    def snap(self) -> tuple[NDArray[Any], Mapping[str, Any]]:
+        """One exposure, or an error that says why there is none."""
+        try:
+            return self.core.snap_frame()
+        except Exception as error:
+            raise MicroscopeError(
+                f"the camera gave no frame: {error}",
+                where=self.profile.microscope.camera.device,
+                remedy="check the camera's cable, power and trigger mode, then record again",
+            ) from error
+
+    def _do(self, complaint: str, action: Any) -> None:
+        try:
+            action()
+        except MicroscopeError:
+            raise
+        except Exception as error:
+            raise MicroscopeError(
+                f"{complaint}: {error}",
+                where=self.config,
+                remedy="check that the device is switched on, connected and not in use elsewhere",
+            ) from error
+
+    def sample_clock(self) -> SampleClock | None:
+        """Clock of a sample that does not live in real time, else None."""
+        return SampleClock.of_core(self.core)
+
+    def light_off(self) -> None:
+        """Stop sequences, close the shutter and set every laser to zero.
+
+        Every step is tried even if another fails.
+
+        Raises
+        ------
+        MicroscopeError
+            If a laser or the shutter could not be turned off.
+        """
+        problems: list[str] = []
+        core = self.core
+        lasers = {(c.laser.device, c.laser.property) for c in self.profile.channels}
+        loaded = set(core.getLoadedDevices())
+        if core.isSequenceRunning():
+            self._try(problems, core.stopSequenceAcquisition)
+        self._try(problems, lambda: self.set_shutter(False))
+        for device, prop in sorted(lasers):
+            if device not in loaded:
+                continue
+            if core.isPropertySequenceable(device, prop):
+                self._try(problems, lambda d=device, p=prop: core.stopPropertySequence(d, p))
+            self._try(problems, lambda d=device, p=prop: self.set_property(d, p, 0))
+        if problems:
+            raise MicroscopeError(
+                f"light may still be on: {'; '.join(problems)}",
+                where=self.config,
+                remedy="turn the laser off by hand NOW, then check its connection",
+            )
+
+    @staticmethod
+    def _try(problems: list[str], action: Any) -> None:
+        try:
+            action()
+        except Exception as error:
+            problems.append(str(error).splitlines()[0])
+
+    def close(self) -> None:
+        """Unload all devices and let go of the core."""
+        core = self.__dict__.pop("core", None)
+        if core is not None:
+            core.unloadAllDevices()
+            del core
+            gc.collect()

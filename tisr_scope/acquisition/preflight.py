@@ -1,0 +1,149 @@
+"""The check before the light: does the loaded microscope fit the profile?"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tisr_scope.acquisition.microscope import Microscope
+from tisr_scope.acquisition.running_order import RunningOrder
+from tisr_scope.errors import DiskFull, MicroscopeError, TisrScopeError
+
+_SPARE_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong (``error``) or deserves a look (``warning``)."""
+
+    severity: Literal["error", "warning"]
+    what: str
+    where: str
+    remedy: str
+    error: TisrScopeError | None = None
+
+
+def check(microscope: Microscope, order: RunningOrder, out: Path | None = None) -> list[Finding]:
+    """Everything about the loaded microscope that does not fit the run.
+
+    Devices, properties and presets exist; powers lie within the limits of laser and profile;
+    camera frames and SLM have the shape the profile says; the disk has room.  No light is used.
+    """
+    findings: list[Finding] = []
+
+    def attempt(test: Callable[[], object]) -> None:
+        try:
+            test()
+        except TisrScopeError as error:
+            findings.append(
+                Finding("error", error.what, error.where or "", error.remedy or "", error)
+            )
+
+    for channel in order.channels:
+        laser = channel.laser
+        attempt(lambda d=laser.device, p=laser.property: microscope.require_property(d, p))
+        for preset in channel.presets:
+            attempt(lambda g=preset.group, p=preset.preset: microscope.require_preset(g, p))
+    source = order.source
+    if source is not None and source.kind == "preset":
+        names = source.presets if order.angles_rad else (source.widefield_preset or "",)
+        for name in names:
+            attempt(lambda n=name: microscope.require_preset(source.group, n))
+    if source is not None and source.kind == "index":
+        attempt(lambda: microscope.require_property(source.device, source.property))
+    if not findings:
+        attempt(lambda: _check_powers(microscope, order))
+        attempt(lambda: _check_camera(microscope))
+    if order.interval_s and order.idle_s == 0:
+        findings.append(
+            Finding(
+                "warning",
+                f"a time point takes longer than the interval of {order.interval_s:g} s",
+                "interval_s",
+                "time points follow back to back; lengthen the interval to keep its rhythm",
+            )
+        )
+    if out is not None:
+        attempt(
+            lambda: check_space(
+                out, bytes_of(order, microscope.profile.microscope.camera.frame_shape)
+            )
+        )
+    return findings
+
+
+def bytes_of(order: RunningOrder, frame_shape: tuple[int, int]) -> int:
+    """Size of the pixels of a run on disk."""
+    return order.exposures * frame_shape[0] * frame_shape[1] * 2
+
+
+def check_space(out: Path, needed: int) -> None:
+    """Refuse a run that cannot fit on the disk.
+
+    Raises
+    ------
+    DiskFull
+    """
+    folder = out.absolute()
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if free < needed + _SPARE_BYTES:
+        raise DiskFull(
+            f"the run needs {needed / 1e9:.3g} GB, {free / 1e9:.3g} GB are free",
+            where=str(folder),
+            remedy="free some space, record elsewhere, or use fewer time points",
+        )
+
+
+def _check_powers(microscope: Microscope, order: RunningOrder) -> None:
+    core = microscope.core
+    for channel in order.channels:
+        device, prop = channel.laser.device, channel.laser.property
+        if core.isPropertyReadOnly(device, prop):
+            raise MicroscopeError(
+                f"{device}.{prop} cannot be set",
+                where=microscope.config,
+                remedy="name the property that sets the laser power",
+            )
+        if not core.hasPropertyLimits(device, prop):
+            continue
+        low, high = (
+            core.getPropertyLowerLimit(device, prop),
+            core.getPropertyUpperLimit(device, prop),
+        )
+        for power in (0.0, *channel.powers_mw):
+            if not low <= power <= high:
+                raise MicroscopeError(
+                    f"{device}.{prop} takes {low:g} to {high:g}, the run needs {power:g} mW",
+                    where=microscope.config,
+                    remedy="change the powers in the profile; a laser that cannot be set to 0 "
+                    "cannot be turned off",
+                )
+
+
+def _check_camera(microscope: Microscope) -> None:
+    core, camera = microscope.core, microscope.profile.microscope.camera
+    shape = (int(core.getImageHeight()), int(core.getImageWidth()))
+    if shape != camera.frame_shape:
+        raise MicroscopeError(
+            f"the camera gives frames of {shape} pixels, the profile says {camera.frame_shape}",
+            where=camera.device,
+            remedy="set binning and region of interest in microscope.settings, or correct "
+            "microscope.camera.frame_shape",
+        )
+    if core.getBytesPerPixel() != 2 or core.getNumberOfComponents() != 1:
+        raise MicroscopeError(
+            f"the camera gives {8 * core.getBytesPerPixel()} bits a pixel, 16-bit grey is needed",
+            where=camera.device,
+            remedy="set the camera's pixel type to 16 bit in microscope.settings",
+        )
+    if core.getNumberOfCameraChannels() != 1:
+        raise MicroscopeError(
+            "a combined camera with several channels cannot be recorded",
+            where=camera.device,
+            remedy="name one physical camera in the profile",
+        )

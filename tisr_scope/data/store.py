@@ -1,0 +1,39 @@
+"""Where the pixels of a recording lie, and how they are opened."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+from typing import Any
+
+import tensorstore as ts
+
+ZARR_NAME = "recording.ome.zarr"
+
+
+def array_paths(folder: Path, positions: int) -> list[Path]:
+    """Zarr array of each stage position; one position lies at the root of the OME-Zarr."""
+    root = folder / ZARR_NAME
+    if positions == 1:
+        return [root / "0"]
+    return [root / f"p{number}" / "0" for number in range(positions)]
+
+
+def open_array(path: Path, *, write: bool = False) -> Any:
+    """Open a stored array, shape (t, channel, sim, y, x), as a tensorstore."""
+    return ts.open(
+        {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(path)}},
+        open=True,
+        read=True,
+        write=write,
+    ).result()
+
+
+def no_space_left(error: BaseException | None) -> bool:
+    """Whether an error, or what caused it, is a full disk."""
+    while error is not None:
+        full = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
+        if full or "No space left" in str(error) or "RESOURCE_EXHAUSTED" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
