@@ -67,8 +67,8 @@ def interval_probability(
 
 
 def confidence(
-    means: Float[Tensor, m * pixels],
-    scales: Float[Tensor, m * pixels],
+    means: Float[Tensor, "m ..."],
+    scales: Float[Tensor, "m ..."],
     half: Float[Tensor, "*pixels"] | float | None = None,
     centre: Float[Tensor, "*pixels"] | None = None,
 ) -> Float[Tensor, "*pixels"]:

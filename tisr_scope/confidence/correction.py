@@ -141,8 +141,8 @@ def _best(trials: list[Trial], reason: str) -> KSearch:
 
 
 def calibration_loss(
-    means: Float[Tensor, m * pixels],
-    scales: Float[Tensor, m * pixels],
+    means: Float[Tensor, "m ..."],
+    scales: Float[Tensor, "m ..."],
     truth: Float[Tensor, "*pixels"],
     *,
     k: float,

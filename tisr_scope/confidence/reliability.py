@@ -82,7 +82,8 @@ class Reliability:
         index = confidence_bin(value, bins)
 
         def per_bin(weights: Float[Tensor, " pixels"]) -> Float[np.ndarray, " bins"]:
-            return torch.bincount(index, weights, minlength=bins).cpu().numpy()
+            counts: Float[np.ndarray, " bins"] = torch.bincount(index, weights, bins).cpu().numpy()
+            return counts
 
         return cls(
             per_bin(torch.ones_like(value)), per_bin(value), per_bin(inside.flatten().double())
@@ -224,4 +225,6 @@ def merged(parts: Iterable[Reliability]) -> Reliability:
 def _ratio(
     part: Float[np.ndarray, " bins"], whole: Float[np.ndarray, " bins"]
 ) -> Float[np.ndarray, " bins"]:
-    return np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
+    ratio: Float[np.ndarray, " bins"] = np.full(len(whole), np.nan)
+    np.divide(part, whole, out=ratio, where=whole > 0)
+    return ratio

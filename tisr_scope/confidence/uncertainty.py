@@ -25,7 +25,7 @@ class Uncertainty(NamedTuple):
     """Root mean square of the predicted Laplace scales (Paper: eq. 27)."""
 
 
-def check_passes(means: Float[Tensor, m * pixels], scales: Float[Tensor, m * pixels]) -> None:
+def check_passes(means: Float[Tensor, "m ..."], scales: Float[Tensor, "m ..."]) -> None:
     """Refuse passes that cannot form a mixture.
 
     Raises
@@ -40,22 +40,22 @@ def check_passes(means: Float[Tensor, m * pixels], scales: Float[Tensor, m * pix
         )
 
 
-def combined_mean(means: Float[Tensor, m * pixels]) -> Float[Tensor, "*pixels"]:
+def combined_mean(means: Float[Tensor, "m ..."]) -> Float[Tensor, "*pixels"]:
     """Mean over the passes (Paper: eq. 25)."""
     return means.mean(dim=0)
 
 
-def model_uncertainty(means: Float[Tensor, m * pixels]) -> Float[Tensor, "*pixels"]:
+def model_uncertainty(means: Float[Tensor, "m ..."]) -> Float[Tensor, "*pixels"]:
     """Standard deviation over the passes, divided by M and not M - 1 (Paper: eq. 26)."""
     return means.std(dim=0, correction=0)
 
 
-def data_uncertainty(scales: Float[Tensor, m * pixels]) -> Float[Tensor, "*pixels"]:
+def data_uncertainty(scales: Float[Tensor, "m ..."]) -> Float[Tensor, "*pixels"]:
     """Root mean square of the predicted Laplace scales (Paper: eq. 27)."""
     return scales.square().mean(dim=0).sqrt()
 
 
-def summarise(means: Float[Tensor, m * pixels], scales: Float[Tensor, m * pixels]) -> Uncertainty:
+def summarise(means: Float[Tensor, "m ..."], scales: Float[Tensor, "m ..."]) -> Uncertainty:
     """Mean, model and data uncertainty of all passes (Paper: eq. 25-27).
 
     Parameters
