@@ -31,6 +31,8 @@ SEARCH_WITHOUT_NOMINAL = (0.75, 1.1)
 SEARCH_AROUND_NOMINAL = 0.03
 ZOOM_HALF_WIDTHS_PX = (1.0, 0.2, 0.04, 0.008)
 TAPER_PX = 10
+COARSE_TIME_POINTS = 5
+"""Enough to find the peak; its exact place is taken from all time points."""
 
 
 @dataclass(frozen=True)
@@ -318,8 +320,13 @@ def estimate_parameters(
         spectrum0 = torch.fft.fft2(field0.to(torch.complex128))
         spectrum1 = torch.fft.fft2(field1)
         if carrier is None:
+            some = np.unique(np.linspace(0, times - 1, COARSE_TIME_POINTS).round().astype(int))
             start, quality[o] = _coarse_carrier(
-                spectrum0, spectrum1, otf, pixel_um, None if nominal is None else nominal[o]
+                spectrum0[some],
+                spectrum1[some],
+                otf,
+                pixel_um,
+                None if nominal is None else nominal[o],
             )
             _check_quality(quality[o], minimum_quality, o, where)
             found[o] = _refine_carrier(spectrum0, spectrum1, otf, pixel_um, start)
