@@ -97,13 +97,16 @@ def paper(*, upscale: Literal[2, 3] = 2, bayesian: bool = True) -> DpaTisrConfig
 def small(*, upscale: Literal[2, 3] = 2, bayesian: bool = True) -> DpaTisrConfig:
     """A network that trains and runs live on two processor cores.
 
-    Dropout stands in the reconstruction only: the passes share all before it.
+    Three choices are neither published nor in the text: dropout stands in the reconstruction
+    only, so that the passes share all before it; neighbours are sampled at one point a group
+    instead of nine; and the phase module reads the cross-power spectrum, whose gradient stays
+    bounded where a spectrum is near zero.
     """
     return DpaTisrConfig(
         upscale=upscale,
         bayesian=bayesian,
         channels=16,
-        output_channels=16,
+        output_channels=8,
         extraction_blocks=2,
         propagation_blocks=1,
         reconstruction_blocks=2,
@@ -117,6 +120,7 @@ def small(*, upscale: Literal[2, 3] = 2, bayesian: bool = True) -> DpaTisrConfig
         deformable_kernel=1,
         offset_layers=2,
         phase="residual",
+        phase_encoding="cross",
         phase_zero_start=True,
         dropout_rate=0.1,
         dropout_in=("reconstruction",) if bayesian else (),

@@ -19,7 +19,8 @@ from tisr_scope.networks.blocks import SLOPE, Activation, ResidualBlock, conv3, 
 
 PhaseKind = Literal["convolutions", "residual", "none"]
 PhaseEncoding = Literal["angle", "cross"]
-_TINY = 1e-6
+# Spectra of features are sums over thousands of pixels: this bounds the gradient, not the phase.
+_TINY = 1e-3
 
 
 @dataclass(frozen=True)
