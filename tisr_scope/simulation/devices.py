@@ -39,6 +39,8 @@ from tisr_scope.simulation.world import (
 )
 
 SEQUENCE_LENGTH = 4096
+MAXIMUM_MW = 100.0
+"""What a laser can give; the limit of an acquisition is set in its profile."""
 V = TypeVar("V")
 
 
@@ -344,43 +346,52 @@ class SimulatedSLM(SLMDevice):
         self._sequence.stop()
 
 
-class _Laser(GenericDevice):
+class Laser(GenericDevice):
     """A laser line with a power in milliwatts, off at start-up."""
 
     LINE = ""
-    MAXIMUM_MW = 100.0
 
     def __init__(self) -> None:
         super().__init__()
         self._line = current_world().lines.setdefault(self.LINE, Line())
-        self._sequence = Sequencer[float](current_world(), self._set_power)
-        self.register_property(
-            name="Power_mW",
-            property_type=float,
-            getter=lambda laser: laser._line.power_mw,
-            setter=lambda laser, value: laser._set_power(value),
-            limits=(0.0, self.MAXIMUM_MW),
-            sequence_max_length=SEQUENCE_LENGTH,
-            sequence_loader=lambda laser, values: laser._sequence.load([float(v) for v in values]),
-            sequence_starter=lambda laser: laser._sequence.start(),
-            sequence_stopper=lambda laser: laser._sequence.stop(),
-        )
+        self._sequence = Sequencer[float](current_world(), self._apply)
+
+    @pymm_property(name="Power_mW", limits=(0.0, MAXIMUM_MW), sequence_max_length=SEQUENCE_LENGTH)
+    def power(self) -> float:
+        """Power in the sample, in milliwatts."""
+        return self._line.power_mw
+
+    @power.setter
+    def _set_power(self, value: float) -> None:
+        self._apply(value)
+
+    @power.sequence_loader
+    def _load(self, values: Sequence[float]) -> None:
+        self._sequence.load([float(v) for v in values])
+
+    @power.sequence_starter
+    def _start(self) -> None:
+        self._sequence.start()
+
+    @power.sequence_stopper
+    def _stop(self) -> None:
+        self._sequence.stop()
 
     def shutdown(self) -> None:
         """Light off."""
-        self._set_power(0.0)
+        self._apply(0.0)
 
-    def _set_power(self, value: float) -> None:
+    def _apply(self, value: float) -> None:
         self._line.power_mw = float(value)
 
 
-class Laser488(_Laser):
+class Laser488(Laser):
     """The 488 nm laser."""
 
     LINE = "488"
 
 
-class Laser560(_Laser):
+class Laser560(Laser):
     """The 560 nm laser."""
 
     LINE = "560"

@@ -48,7 +48,7 @@ class PatternLight:
         height, width = self._light.shape
         column, fx = _cell(x_um, self._pixel_um, width)
         row, fy = _cell(y_um, self._pixel_um, height)
-        flat = self._light.ravel()
+        flat: Float32[np.ndarray, " n"] = self._light.ravel()
         corner = row * np.int32(width) + column
         upper = flat[corner]
         upper += fx * (flat[corner + 1] - upper)
@@ -57,8 +57,8 @@ class PatternLight:
         lower += fx * (flat[corner + 1] - lower)
         lower -= upper
         lower *= fy
-        lower += upper
-        return lower
+        light: Float32[np.ndarray, "*points"] = lower + upper
+        return light
 
 
 def _cell(

@@ -97,10 +97,10 @@ class Specimen:
 
 SPECIMENS: dict[str, Specimen] = {
     "microtubules": Specimen(lambda s, f: Strands(MICROTUBULES, s, f), 0.34),
-    "mitochondria": Specimen(lambda s, f: Strands(MITOCHONDRIA, s, f), 0.11),
-    "ccps": Specimen(lambda s, f: Vesicles(CCPS, s, f), 0.5),
-    "lysosomes": Specimen(lambda s, f: Vesicles(LYSOSOMES, s, f), 0.08),
-    "peroxisomes": Specimen(lambda s, f: Vesicles(PEROXISOMES, s, f), 0.15),
+    "mitochondria": Specimen(lambda s, f: Strands(MITOCHONDRIA, s, f), 0.14),
+    "ccps": Specimen(lambda s, f: Vesicles(CCPS, s, f), 0.42),
+    "lysosomes": Specimen(lambda s, f: Vesicles(LYSOSOMES, s, f), 0.15),
+    "peroxisomes": Specimen(lambda s, f: Vesicles(PEROXISOMES, s, f), 0.19),
 }
 
 

@@ -54,15 +54,15 @@ class Vesicles:
                 corners.append((tile.x_um - field.x_um, tile.y_um - field.y_um))
         self._key = np.array(keys, np.int64)
         self._corner = np.array(corners, np.float64).reshape(-1, 2)
-        index = np.arange(kind.emitters)
-        # a fixed spiral of labels, turned for every vesicle
-        angle = 2 * math.pi * ((index * 0.6180339887) % 1)
-        depth = 1 - 2 * (index + 0.5) / kind.emitters
+        # Labels spread evenly without a visible lattice (low-discrepancy sequence), the same for
+        # every vesicle but turned.
+        index = np.arange(kind.emitters) + 0.5
+        depth = 1 - 2 * ((index * 0.8191725134) % 1)
         surface = np.ones(kind.emitters) if kind.flat else np.sqrt(1 - depth**2)
-        inner = (index * 0.7548776662) % 1 < kind.filling
-        volume = ((index * 0.5698402910) % 1) ** (1 / 3)
+        inner = index < kind.filling * kind.emitters
+        volume = ((index * 0.5497004779) % 1) ** (1 / 3)
         self._label_radius = np.where(inner, surface * volume, surface)
-        self._label_angle = angle
+        self._label_angle = 2 * math.pi * ((index * 0.6710436067) % 1)
         self._life = _between(kind.life_s, uniform(1, self._key))
         self._offset = uniform(2, self._key)
 
@@ -83,6 +83,8 @@ class Vesicles:
         centre, radius, presence = centre[seen], radius[seen], presence[seen]
         turn = 2 * math.pi * uniform(5, self._key[seen])
         strength = 0.6 + 0.8 * uniform(6, self._key[seen], cycle[seen])
+        # larger vesicles carry more label, about as their surface
+        strength *= (radius / np.mean(kind.radius_um)) ** 1.5
         angle = turn[:, None] + self._label_angle
         spread = radius[:, None] * self._label_radius
         x = centre[:, 0, None] + spread * np.cos(angle)

@@ -24,7 +24,8 @@ import threading
 import time
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -335,6 +336,16 @@ def new_world() -> World:
     world = World()
     _loading.world = world
     return world
+
+
+@contextmanager
+def joined_world() -> Iterator[None]:
+    """Give back afterwards the world that devices join now."""
+    before = getattr(_loading, "world", None)
+    try:
+        yield
+    finally:
+        _loading.world = before
 
 
 def current_world() -> World:
