@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-import platform
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from datetime import datetime, timezone
-from enum import Enum
-from importlib.metadata import version
+from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -22,30 +20,28 @@ from pymmcore_plus.mda import FinishReason
 from tisr_scope.acquisition.engine import StrictEngine
 from tisr_scope.acquisition.journal import rewrite_journal
 from tisr_scope.acquisition.microscope import Microscope
-from tisr_scope.acquisition.preflight import bytes_of, check, check_space
+from tisr_scope.acquisition.preflight import check, check_space
 from tisr_scope.acquisition.recorder import Recorder, create_store
-from tisr_scope.acquisition.running_order import FrameInfo, Mode, RunningOrder, running_order
+from tisr_scope.acquisition.running_order import (
+    FrameInfo,
+    Mode,
+    RunningOrder,
+    frame_bytes,
+    running_order,
+)
 from tisr_scope.acquisition.safety import DoseMeter, light_off_afterwards
 from tisr_scope.data.journal import JournalEntry
 from tisr_scope.data.recording import Recording
 from tisr_scope.errors import LightLimitExceeded, ProfileError, RecordingError, TisrScopeError
 from tisr_scope.profiles.library import profile_yaml
 from tisr_scope.profiles.schema import DeviceSetting, Frozen, Profile
+from tisr_scope.provenance import provenance, write_json
 
 OnFrame = Callable[[FrameInfo, UInt16[np.ndarray, "y x"]], None]
 Progress = Callable[[int, int], None]
-_PACKAGES = (
-    "tisr-scope",
-    "numpy",
-    "pymmcore",
-    "pymmcore-plus",
-    "useq-schema",
-    "ome-writers",
-    "tensorstore",
-)
 
 
-class Ending(str, Enum):
+class Ending(StrEnum):
     """Why a run ended."""
 
     COMPLETED = "completed"
@@ -79,6 +75,10 @@ class AcquisitionSummary(Frozen):
         """Frames of the running order that are not on disk."""
         return self.frames_expected - self.frames_recorded
 
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return {**self.model_dump(mode="json"), "frames_missing": self.frames_missing}
+
 
 class _Counter:
     """Counts frames on their way to the recorder and tells who asked."""
@@ -107,10 +107,11 @@ class _Counter:
     ) -> None:
         self._recorder.put(info, frame, camera)
         self.taken += 1
-        if np.count_nonzero(frame >= self._saturation) > frame.size / 1000:
-            self.saturated += 1
-        if frame.min() == frame.max():
-            self.flat += 1
+        brightest = frame.max()
+        if brightest >= self._saturation:
+            saturated = np.count_nonzero(frame >= np.float32(self._saturation))
+            self.saturated += bool(saturated > frame.size / 1000)
+        self.flat += bool(frame.min() == brightest)
         try:
             if self._on_frame is not None:
                 self._on_frame(info, frame)
@@ -186,7 +187,7 @@ def acquire(
     _check_dose(profile, order)
     cancel = cancel if cancel is not None else threading.Event()
     kept = _kept_entries(out, profile, mode, resume)
-    check_space(out, bytes_of(order, profile.microscope.camera.frame_shape))
+    check_space(out, order.exposures * frame_bytes(profile))
     path = None if profile_path is None else Path(profile_path)
     with Microscope.open(profile, path, settings) as microscope:
         for finding in check(microscope, order):
@@ -314,6 +315,32 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
+def default_folder(profile: Profile, mode: Mode) -> Path:
+    """Folder of a new recording, from the profile's ``output``.
+
+    Raises
+    ------
+    ProfileError
+        If ``output`` has a placeholder that is not known.
+    """
+    now = datetime.now()
+    try:
+        return Path(
+            profile.output.format(
+                profile=profile.name,
+                mode=mode,
+                date=now.strftime("%Y-%m-%d"),
+                time=now.strftime("%H%M%S"),
+            )
+        )
+    except (KeyError, IndexError, ValueError) as error:
+        raise ProfileError(
+            f"'output' has an unknown placeholder: {error}",
+            where=profile.output,
+            remedy="use {profile}, {mode}, {date} and {time}",
+        ) from error
+
+
 def with_time_points(profile: Profile, mode: Mode, time_points: int) -> Profile:
     """The profile with another number of time points in one mode.
 
@@ -383,11 +410,14 @@ def _begin_folder(
     """Everything but frames: profile, provenance and the empty store."""
     core = microscope.core
     config = Path(microscope.config)
-    provenance = {
-        "mode": mode,
+    record = {
+        **provenance(
+            {
+                "mode": mode,
+                "device_settings": [setting.model_dump(mode="json") for setting in settings],
+            }
+        ),
         "started": time.time(),
-        "started_utc": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "settings": [setting.model_dump(mode="json") for setting in settings],
         "config": config.name,
         "config_text": config.read_text(encoding="utf-8") if config.is_file() else None,
         "devices": {
@@ -395,14 +425,11 @@ def _begin_folder(
             for label in core.getLoadedDevices()
             if label != "Core"
         },
-        "host": platform.node(),
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in _PACKAGES},
     }
     try:
         out.mkdir(parents=True, exist_ok=True)
         (out / "profile.yaml").write_text(profile_yaml(profile), encoding="utf-8")
-        (out / "provenance.json").write_text(json.dumps(provenance, indent=1), encoding="utf-8")
+        write_json(out / "provenance.json", record)
     except OSError as error:
         raise RecordingError(
             f"the folder cannot be written: {error}",
@@ -413,11 +440,8 @@ def _begin_folder(
 
 
 def _write_summary(out: Path, summary: AcquisitionSummary) -> None:
-    text = json.dumps(
-        {**summary.model_dump(mode="json"), "frames_missing": summary.frames_missing}, indent=1
-    )
     try:
-        (out / "summary.json").write_text(text, encoding="utf-8")
+        write_json(out / "summary.json", summary.as_dict())
     except OSError as error:
         # On a full disk the summary is a loss that must not hide the reason of the stop.
         logging.getLogger(__name__).warning("summary.json was not written: %s", error)

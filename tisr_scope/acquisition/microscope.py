@@ -11,14 +11,13 @@ import gc
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pymmcore
 from jaxtyping import UInt8
 from numpy.typing import DTypeLike, NDArray
 from pymmcore_plus.experimental.unicore import UniMMCore
-from typing_extensions import Self
 
 from tisr_scope.errors import DeviceMissing, MicroscopeError, PresetMissing
 from tisr_scope.profiles.library import config_path

@@ -1,16 +1,22 @@
-"""The check before the light: does the loaded microscope fit the profile?"""
+"""The check before the light: whether the loaded microscope fits the profile."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from tisr_scope.acquisition.microscope import Microscope
-from tisr_scope.acquisition.running_order import RunningOrder
+from tisr_scope.acquisition.running_order import (
+    Mode,
+    RunningOrder,
+    frame_bytes,
+    running_order,
+)
 from tisr_scope.errors import DiskFull, MicroscopeError, TisrScopeError
+from tisr_scope.profiles.schema import DeviceSetting, Profile
 
 _SPARE_BYTES = 64 * 2**20
 
@@ -23,7 +29,13 @@ class Finding:
     what: str
     where: str
     remedy: str
-    error: TisrScopeError | None = None
+    error: TisrScopeError | None = field(default=None, compare=False)
+
+    def __str__(self) -> str:
+        lines = [self.what if self.severity == "error" else f"note: {self.what}"]
+        lines += [f"  where: {self.where}"] if self.where else []
+        lines += [f"  what to do: {self.remedy}"] if self.remedy else []
+        return "\n".join(lines)
 
 
 def check(microscope: Microscope, order: RunningOrder, out: Path | None = None) -> list[Finding]:
@@ -38,9 +50,7 @@ def check(microscope: Microscope, order: RunningOrder, out: Path | None = None) 
         try:
             test()
         except TisrScopeError as error:
-            findings.append(
-                Finding("error", error.what, error.where or "", error.remedy or "", error)
-            )
+            findings.append(_finding(error))
 
     for channel in order.channels:
         laser = channel.laser
@@ -67,17 +77,35 @@ def check(microscope: Microscope, order: RunningOrder, out: Path | None = None) 
             )
         )
     if out is not None:
-        attempt(
-            lambda: check_space(
-                out, bytes_of(order, microscope.profile.microscope.camera.frame_shape)
-            )
-        )
+        size = order.exposures * frame_bytes(microscope.profile)
+        attempt(lambda: check_space(out, size))
     return findings
 
 
-def bytes_of(order: RunningOrder, frame_shape: tuple[int, int]) -> int:
-    """Size of the pixels of a run on disk."""
-    return order.exposures * frame_shape[0] * frame_shape[1] * 2
+def check_profile(
+    profile: Profile,
+    profile_path: Path | None = None,
+    settings: Iterable[DeviceSetting] = (),
+) -> list[Finding]:
+    """Load the microscope a profile names and compare the two, mode by mode, without light."""
+    modes: list[Mode] = []
+    if profile.paired is not None:
+        modes.append("paired")
+    if profile.timelapse is not None:
+        modes.append("timelapse")
+    findings: list[Finding] = []
+    try:
+        with Microscope.open(profile, profile_path, settings) as microscope:
+            for mode in modes:
+                found = check(microscope, running_order(profile, mode))
+                findings += [finding for finding in found if finding not in findings]
+    except TisrScopeError as error:
+        findings.append(_finding(error))
+    return findings
+
+
+def _finding(error: TisrScopeError) -> Finding:
+    return Finding("error", error.what, error.where or "", error.remedy or "", error)
 
 
 def check_space(out: Path, needed: int) -> None:

@@ -18,11 +18,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import useq
 from pydantic import Field, field_validator
 
+from tisr_scope.acquisition.exposures import exposures
 from tisr_scope.errors import ProfileError
 from tisr_scope.profiles.schema import (
     Frozen,
@@ -35,13 +36,11 @@ from tisr_scope.profiles.schema import (
     Profile,
     UploadedImages,
 )
-from tisr_scope.sim.patterns import Pattern, even_slm_image, slm_image
+from tisr_scope.sim.patterns import Pattern
 
 Mode = Literal["paired", "timelapse"]
 CHANNEL_GROUP = "tisr_scope"
 """Group name of the channels in useq: they are channels of the profile, not of a .cfg file."""
-SHUTTER_IDLE_S = 0.25
-"""A pause at least this long closes the shutter; shorter ones only turn the lasers off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,92 +180,7 @@ class RunningOrder(Frozen):
         first_time_point : int, optional
             Where to go on with an interrupted run; the clock then starts there.
         """
-        images: dict[Pattern | None, useq.SLMImage] = {}
-        start_s = first_time_point * self.interval_s
-        last = (self.time_points - 1, self.positions - 1, len(self.channels) - 1)
-        for base in self.sequence:
-            t, p, c = (int(base.index.get(axis, 0)) for axis in "tpc")
-            if t < first_time_point:
-                continue
-            channel = self.channels[c]
-            for sim in range(self.sim_frames):
-                pattern_number, level = divmod(sim, self.levels)
-                orientation, phase = divmod(pattern_number, self.phases)
-                pattern = self.pattern(c, orientation, phase)
-                ends_pattern_set = sim == self.sim_frames - 1
-                ends_time_point = ends_pattern_set and (p, c) == last[1:]
-                idle = ends_time_point and self.interval_s > 0
-                ends_run = ends_time_point and t == last[0]
-                power = channel.powers_mw[level]
-                update: dict[str, Any] = {
-                    "index": {
-                        "t": t,
-                        "p": p,
-                        "c": c,
-                        "orientation": orientation,
-                        "phase": phase,
-                        "level": level,
-                    },
-                    "exposure": self.exposure_ms,
-                    "properties": self._properties(c, power, pattern_number),
-                    "keep_shutter_open": not (ends_run or (idle and self.idle_s >= SHUTTER_IDLE_S)),
-                    "min_start_time": self.interval_s * t - start_s if sim == 0 else None,
-                    "reset_event_timer": sim == 0 and (t, p, c) == (first_time_point, 0, 0),
-                    "slm_image": self._slm_image(pattern, slm_shape, images),
-                    "metadata": {
-                        "channel": channel.name,
-                        "power_mw": power,
-                        "dose_mj": power * self.exposure_ms / 1e3,
-                        "pattern": None if pattern is None else pattern.model_dump(),
-                        "pattern_preset": self._preset(pattern_number),
-                        "idle_after": idle or ends_run,
-                    },
-                }
-                yield base.replace(**update)
-
-    def _properties(
-        self, channel: int, power_mw: float, pattern_number: int
-    ) -> list[tuple[str, str, Any]]:
-        """Laser powers (all other lasers dark) and, where patterns are indices, the index."""
-        powers: dict[tuple[str, str], float] = {
-            (other.laser.device, other.laser.property): 0.0 for other in self.channels
-        }
-        laser = self.channels[channel].laser
-        powers[laser.device, laser.property] = power_mw
-        properties: list[tuple[str, str, Any]] = [(*key, value) for key, value in powers.items()]
-        if isinstance(self.source, IndexedPatterns):
-            index = (
-                self.source.first + pattern_number
-                if self.angles_rad
-                else self.source.widefield_index
-            )
-            properties.append((self.source.device, self.source.property, index))
-        return properties
-
-    def _preset(self, pattern_number: int) -> str | None:
-        if not isinstance(self.source, PresetPatterns):
-            return None
-        return (
-            self.source.presets[pattern_number] if self.angles_rad else self.source.widefield_preset
-        )
-
-    def _slm_image(
-        self,
-        pattern: Pattern | None,
-        shape: tuple[int, int] | None,
-        images: dict[Pattern | None, useq.SLMImage],
-    ) -> useq.SLMImage | None:
-        """The one image object of a pattern: the same object means "not changed"."""
-        if shape is None or not isinstance(self.source, UploadedImages):
-            return None
-        if pattern not in images:
-            pixels = (
-                even_slm_image(shape)
-                if pattern is None
-                else slm_image(pattern, shape, self.source.slm_pixel_um)
-            )
-            images[pattern] = useq.SLMImage(data=pixels, device=self.slm)
-        return images[pattern]
+        return exposures(self, slm_shape, first_time_point)
 
 
 def running_order(profile: Profile, mode: Mode) -> RunningOrder:
@@ -324,6 +238,89 @@ def running_order(profile: Profile, mode: Mode) -> RunningOrder:
             for c in profile.channels
         ),
     )
+
+
+def frame_bytes(profile: Profile) -> int:
+    """Size of one raw frame on disk."""
+    height, width = profile.microscope.camera.frame_shape
+    return 2 * height * width
+
+
+def explain(profile: Profile, mode: Mode) -> str:
+    """Say in words what a run exposes: order, exposures, duration, light dose, bytes.
+
+    Raises
+    ------
+    ProfileError
+        If the profile does not describe this mode.
+    """
+    order = running_order(profile, mode)
+    camera = profile.microscope.camera
+    steps = ["time point"]
+    steps += ["stage position"] if order.positions > 1 else []
+    steps += ["channel"] if len(order.channels) > 1 else []
+    steps += ["orientation", "phase"] if order.angles_rad else []
+    steps += ["laser level"] if order.levels > 1 else []
+    light = (
+        f"{order.orientations} orientations x {order.phases} phases x {order.levels} laser level(s)"
+        if order.angles_rad
+        else "one evenly lit exposure"
+    )
+    rhythm = (
+        f"a new time point every {order.interval_s:g} s"
+        if order.interval_s
+        else "time points back to back"
+    )
+    lines = [
+        f"{profile.name}, mode {mode}",
+        f"  order        {' > '.join(steps)}   (the last one changes fastest)",
+        f"  per channel  {light}, {order.exposure_ms:g} ms each",
+        f"  exposures    {order.exposures} = {order.time_points} time points x "
+        f"{order.positions} position(s) x {len(order.channels)} channel(s) x "
+        f"{order.sim_frames} frame(s)",
+        f"  duration     at least {_duration(order.duration_s)}, {rhythm}",
+    ]
+    doses = order.dose_mj()
+    for channel in order.channels:
+        powers = ", ".join(f"{power:g}" for power in channel.powers_mw)
+        lines.append(
+            f"  {channel.name:<12} {powers} mW: {doses[channel.name]:.4g} mJ leave "
+            f"{channel.laser.device} during exposures, per position"
+        )
+    limit = profile.light_dose_limit_mj
+    total = sum(doses.values())
+    if limit is None:
+        lines.append(f"  light dose   {total:.4g} mJ per position, no limit set")
+    else:
+        verdict = "within" if total <= limit * (1 + 1e-9) else "OVER"
+        lines.append(
+            f"  light dose   {total:.4g} mJ per position, {verdict} the limit of {limit:g}"
+        )
+    size = order.exposures * frame_bytes(profile)
+    height, width = camera.frame_shape
+    lines.append(f"  on disk      {_size(size)} ({height} x {width} pixels, 16 bit)")
+    if order.interval_s and order.idle_s == 0:
+        lines.append(
+            "  note         a time point takes longer than the interval of "
+            f"{order.interval_s:g} s: time points will follow back to back"
+        )
+    return "\n".join(lines)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.3g} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def _size(size: float) -> str:
+    units = ["TB", "GB", "MB", "kB", "bytes"]
+    while size >= 1000 and len(units) > 1:
+        size /= 1000
+        units.pop()
+    return f"{size:.3g} {units[-1]}"
 
 
 def _require_even_light(source: UploadedImages | PresetPatterns | IndexedPatterns | None) -> None:

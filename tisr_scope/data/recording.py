@@ -18,11 +18,10 @@ import json
 import zlib
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from jaxtyping import Float, UInt16
-from typing_extensions import Self
 
 from tisr_scope.data.journal import JOURNAL_NAME, JournalEntry, read_journal
 from tisr_scope.data.store import ZARR_NAME, array_paths, open_array
@@ -95,9 +94,12 @@ class Recording:
         try:
             text = (path / "profile.yaml").read_text(encoding="utf-8")
             provenance = json.loads((path / "provenance.json").read_text(encoding="utf-8"))
-            mode = str(provenance["mode"])
-            settings = tuple(DeviceSetting.model_validate(s) for s in provenance["settings"])
-        except (OSError, ValueError, KeyError) as error:
+            mode = str(provenance["settings"]["mode"])
+            settings = tuple(
+                DeviceSetting.model_validate(setting)
+                for setting in provenance["settings"]["device_settings"]
+            )
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise RecordingError(
                 f"profile or provenance of the recording cannot be read: {error}",
                 where=str(path),
