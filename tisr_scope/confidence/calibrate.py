@@ -15,12 +15,7 @@ from typing import Literal
 
 import torch
 
-from tisr_scope.confidence.calibration import (
-    Calibration,
-    IntervalCalibration,
-    Use,
-    save_calibration,
-)
+from tisr_scope.confidence.calibration import Calibration, IntervalCalibration, Use
 from tisr_scope.confidence.correction import KSearch, search_k
 from tisr_scope.confidence.examples import Examples, make_all
 from tisr_scope.confidence.fine_tuning import FineTuning, Interval, Judgement, fine_tune, judge
@@ -29,8 +24,8 @@ from tisr_scope.confidence.reliability import Reliability
 from tisr_scope.confidence.reliability_figure import reliability_figure
 from tisr_scope.data.normalise import Normalisation
 from tisr_scope.data.pairs import load_pair, pair_folders
-from tisr_scope.errors import CalibrationError
-from tisr_scope.networks.bundle import load_bundle, save_bundle
+from tisr_scope.errors import CalibrationError, DataError
+from tisr_scope.networks.bundle import CARD, load_bundle, save_bundle, write_calibration
 from tisr_scope.networks.dpa_tisr import DpaTisr
 from tisr_scope.profiles.schema import Frozen
 from tisr_scope.provenance import provenance, write_json
@@ -42,7 +37,12 @@ TARGET_FACTOR = 3.0
 
 PostHoc = Literal["auto", "always", "never"]
 Progress = Callable[[int, int], None]
+Subset = Literal["train", "validation", "test"]
 Stage = Literal["before", "fine-tuned", "recalibrated"]
+
+
+SUBSETS: tuple[Subset, ...] = ("train", "validation", "test")
+STAGES: tuple[Stage, ...] = ("before", "fine-tuned", "recalibrated")
 
 
 class CalibrationSettings(Frozen):
@@ -250,6 +250,7 @@ def calibrate(
     out: Path,
     *,
     level: int,
+    channel: str | None = None,
     settings: CalibrationSettings | None = None,
     input_mode: Literal["pattern_mean", "single"] = "pattern_mean",
     device: str = "cpu",
@@ -267,6 +268,8 @@ def calibrate(
         Folder of the calibrated bundle; must not exist yet or be empty.
     level : int
         Laser level of the input, from 0 (lowest).
+    channel : str, optional
+        Needed where the pairs hold several.
     settings : CalibrationSettings, optional
     input_mode : {"pattern_mean", "single"}
         What the wide-field frames of the pairs are.
@@ -288,10 +291,7 @@ def calibrate(
         )
     chosen = settings or CalibrationSettings()
     source = load_bundle(bundle)
-    parts = {
-        subset: [load_pair(folder) for folder in pair_folders(pairs, subset)]
-        for subset in ("train", "validation", "test")
-    }
+    parts = load_subsets(pairs, channel)
     result = calibrate_network(
         source.network(torch.device(device)),
         parts["train"],
@@ -302,18 +302,18 @@ def calibrate(
         settings=chosen,
         progress=progress,
     )
-    save_bundle(
+    written = save_bundle(
         out,
         result.network.cpu(),
         normalisation=source.normalisation,
         optics=source.optics,
         training={**source.training, "calibrated_from": source.weights_hash},
         licence=source.licence,
-        card=source.card,
+        card=_card(source.path / CARD, result, chosen),
     )
     calibration = Calibration(
         use=Use(
-            weights=load_bundle(out).weights_hash,
+            weights=written.weights_hash,
             normalisation=source.normalisation,
             emitted="centre",
             passes=chosen.passes,
@@ -329,18 +329,46 @@ def calibrate(
         fine_tuning=chosen.fine_tuning,
         psnr_validation=_psnr(result.validation),
         psnr_test=None if result.test is None else _psnr(result.test),
-        recordings={
-            "train": tuple(p.name for p in parts["train"]),
-            "validation": tuple(p.name for p in parts["validation"]),
-            "test": tuple(p.name for p in parts["test"]),
-        },
+        recordings={subset: tuple(p.name for p in part) for subset, part in parts.items()},
         seed=chosen.seed,
         created_utc=datetime.now(UTC).isoformat(timespec="seconds"),
         notes=result.notes,
     )
-    save_calibration(out, calibration)
+    write_calibration(out, calibration.model_dump(mode="json"))
     figure = write_report(out, result, chosen)
     return CalibrationReport(out, calibration, result, figure)
+
+
+def load_subsets(pairs: Path, channel: str | None = None) -> dict[Subset, list[PairedStack]]:
+    """All pairs of one channel by subset; only ``test`` may be empty.
+
+    Raises
+    ------
+    CalibrationError
+        If there are several channels and none was chosen, or none of that name.
+    DataError
+        If the pairs cannot be read, or there is nothing to train or validate on.
+    """
+    found: dict[Subset, list[PairedStack]] = {"test": []}
+    for subset in SUBSETS:
+        try:
+            folders = pair_folders(pairs, subset)
+        except DataError:
+            if subset != "test":
+                raise
+            continue
+        found[subset] = [load_pair(folder) for folder in folders]
+    names = sorted({pair.channel for part in found.values() for pair in part})
+    if (channel is None and len(names) > 1) or (channel is not None and channel not in names):
+        raise CalibrationError(
+            f"a model serves one channel, and these pairs hold {', '.join(names)}",
+            where=str(pairs),
+            remedy=f"choose one channel: {' or '.join(names)}",
+        )
+    return {
+        subset: [pair for pair in part if channel in (None, pair.channel)]
+        for subset, part in found.items()
+    }
 
 
 def write_report(folder: Path, result: CalibrationResult, settings: CalibrationSettings) -> Path:
@@ -402,6 +430,30 @@ def _summary(stages: dict[Stage, Judgement], settings: CalibrationSettings) -> d
         }
         for stage, judgement in stages.items()
     }
+
+
+def _card(original: Path, result: CalibrationResult, settings: CalibrationSettings) -> str:
+    """Card of the bundle with the figures of its calibration."""
+    text = original.read_text(encoding="utf-8").rstrip() if original.is_file() else ""
+    stages, subset = (
+        (result.test, "test") if result.test is not None else (result.validation, "validation")
+    )
+    lines = [
+        "## Calibration",
+        "",
+        f"Expected calibration error on {subset} recordings, {settings.passes} passes, "
+        f"k = {result.k:.3f}:",
+        "",
+        "| credible interval | before | fine-tuned | as used |",
+        "|---|---|---|---|",
+    ]
+    for place, interval in enumerate(settings.intervals):
+        figures = " | ".join(f"{_ece(stages[stage], place):.4f}" for stage in STAGES)
+        lines.append(f"| {interval.name} | {figures} |")
+    before, after = _psnr(stages)
+    lines += ["", f"PSNR {before:.2f} dB before, {after:.2f} dB after.", ""]
+    lines += [f"- {note}" for note in result.notes]
+    return "\n".join([text, "", *lines, ""])
 
 
 def _check(

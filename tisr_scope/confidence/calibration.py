@@ -22,7 +22,6 @@ from tisr_scope.confidence.recalibration import RecalibrationMap
 from tisr_scope.data.normalise import Normalisation
 from tisr_scope.errors import CalibrationError
 from tisr_scope.profiles.schema import Frozen, Positive
-from tisr_scope.provenance import write_json
 
 FILE_NAME = "calibration.json"
 SIGNAL_TOLERANCE = 1.5
@@ -202,10 +201,3 @@ def load_calibration(path: Path) -> Calibration:
             remedy="calibrate the bundle again with 'tisr calibrate'",
         ) from error
     return parse_calibration(content, str(file))
-
-
-def save_calibration(path: Path, calibration: Calibration) -> Path:
-    """Write ``calibration.json`` into the folder of a bundle."""
-    file = path / FILE_NAME if path.is_dir() else path
-    write_json(file, calibration.model_dump(mode="json"))
-    return file
