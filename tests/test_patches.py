@@ -170,9 +170,7 @@ def test_recordings_of_different_sampling_are_not_mixed() -> None:
         (PatchSettings(size_px=16, level_weights=(1.0,)), "level weights"),
     ],
 )
-def test_stacks_that_cannot_give_a_patch_are_refused(
-    settings: PatchSettings, message: str
-) -> None:
+def test_stacks_that_cannot_give_a_patch_are_refused(settings: PatchSettings, message: str) -> None:
     with pytest.raises(DataError, match=message) as caught:
         PatchSampler([noise("a")], MAXIMUM, settings, batch=1)
     assert caught.value.remedy

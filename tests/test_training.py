@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import json
 import os
 import signal
 import threading
@@ -15,14 +16,17 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from tisr_scope.data.normalise import Normalisation
+from tisr_scope.data.ome_tiff import write_series
 from tisr_scope.data.patches import PatchSampler, PatchSettings
 from tisr_scope.errors import DataError, TrainingError
+from tisr_scope.networks.bundle import load_bundle
 from tisr_scope.networks.dpa_tisr import DpaTisr, DpaTisrConfig, small
 from tisr_scope.training import checkpoint
 from tisr_scope.training.checkpoint import write_atomic
 from tisr_scope.training.loop import TrainingSummary, fit
 from tisr_scope.training.losses import SCALE_FLOOR, l1, laplace_nll, objective
 from tisr_scope.training.settings import TrainingSettings
+from tisr_scope.training.train import train
 from tisr_scope.training.validation import psnr_db
 from tisr_scope.types import PairedStack
 
@@ -265,7 +269,7 @@ class Diverging(torch.nn.Module):
 def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(
     tmp_path: Path,
 ) -> None:
-    with pytest.raises(TrainingError, match="loss nan .* at step 6") as caught:
+    with pytest.raises(TrainingError, match=r"loss nan .* at step 6") as caught:
         run(tmp_path, settings(), network=Diverging(6))
     assert "train, level 1, from time point" in str(caught.value.where)
     kept = torch.load(tmp_path / "checkpoints" / "last.pt", weights_only=True)
@@ -310,9 +314,9 @@ def test_runs_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
     run(tmp_path, settings(steps=2))
     with pytest.raises(TrainingError, match="already holds"):
         run(tmp_path, settings(steps=2))
-    with pytest.raises(TrainingError, match="settings.learning_rate"):
+    with pytest.raises(TrainingError, match=r"settings\.learning_rate"):
         run(tmp_path, settings(learning_rate=0.02), resume=True)
-    with pytest.raises(TrainingError, match="architecture.channels"):
+    with pytest.raises(TrainingError, match=r"architecture\.channels"):
         run(
             tmp_path,
             settings(),
@@ -339,3 +343,73 @@ def test_optical_flow_learns_at_its_own_rate(tmp_path: Path) -> None:
         if key.startswith("spynet."):
             assert torch.equal(value, start[key])
     assert not torch.equal(network.conv_last.weight, start["conv_last.weight"])
+
+
+# ------------------------------------------------------------------------- pairs to a bundle
+
+
+def write_pairs(folder: Path) -> None:
+    """Prepared pairs as they lie on disk; the test pair is a name without any file."""
+    for k, name in enumerate(("one", "two", "held_back")):
+        stack, pair = cell(name, k), folder / f"{name}_488"
+        pair.mkdir(parents=True)
+        write_series(pair / "widefield_level_1.ome.tif", stack.widefield[0], 0.0626, 1.0, "wf")
+        write_series(pair / "target.ome.tif", stack.target, 0.0313, 1.0, "sim")
+        about = {
+            "recording": name,
+            "channel": "488",
+            "levels": 1,
+            "pixel_size_um": 0.0626,
+            "interval_s": 1.0,
+            "made_from": {"otf": {"numerical_aperture": 1.49, "emission_nm": 525.0}},
+        }
+        (pair / "pair.json").write_text(json.dumps(about))
+    split = {"train": ["one_488", "two_488"], "validation": ["held_back_488"], "test": ["gone"]}
+    (folder / "split.json").write_text(json.dumps(split))
+
+
+def test_pairs_become_a_bundle_that_can_be_loaded(tmp_path: Path) -> None:
+    write_pairs(tmp_path / "pairs")
+    random = torch.get_rng_state()
+    summary = train(tmp_path / "pairs", CONFIG, settings(), tmp_path / "run")
+    assert torch.equal(torch.get_rng_state(), random), "the caller's random numbers are left alone"
+    assert summary.bundle == tmp_path / "run" / "bundle"
+    bundle = load_bundle(summary.bundle)
+    assert bundle.self_test() < 1e-4
+    assert bundle.training["recordings"] == {"train": ["one", "two"], "validation": ["held_back"]}
+    assert bundle.training["steps"] == 8
+    assert bundle.optics is not None and bundle.optics.numerical_aperture == 1.49
+    best = torch.load(tmp_path / "run" / "checkpoints" / "best.pt", weights_only=True)
+    for key, value in bundle.network().state_dict().items():
+        assert torch.equal(value, best["network"][key])
+
+    again = train(tmp_path / "pairs", CONFIG, settings(), tmp_path / "run", resume=True)
+    assert (again.steps, again.validation_loss) == (8, summary.validation_loss)
+    assert load_bundle(summary.bundle).weights_hash == bundle.weights_hash
+
+
+def test_a_cancelled_run_leaves_no_bundle(tmp_path: Path) -> None:
+    write_pairs(tmp_path / "pairs")
+    cancel = threading.Event()
+    cancel.set()
+    summary = train(tmp_path / "pairs", CONFIG, settings(), tmp_path / "run", cancel=cancel)
+    assert (summary.ended, summary.bundle) == ("cancelled", None)
+    assert summary.checkpoint.exists() and not (tmp_path / "run" / "bundle").exists()
+
+
+def test_a_network_of_another_upscale_is_refused_before_training(tmp_path: Path) -> None:
+    write_pairs(tmp_path / "pairs")
+    with pytest.raises(TrainingError, match="targets are x2"):
+        train(
+            tmp_path / "pairs",
+            CONFIG.model_copy(update={"upscale": 3}),
+            settings(),
+            tmp_path / "run",
+        )
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a computer without CUDA")
+def test_a_missing_gpu_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="no CUDA device"):
+        train(tmp_path, CONFIG, settings(), tmp_path / "run", device="cuda")
