@@ -98,9 +98,10 @@ def centre_features(
     batch, time = window.shape[:2]
     centre = time // 2
     if not network.config.temporal:
-        features = network.extract(window[:, centre])
-        return torch.cat((features, *network.refine_alone(features)), dim=1)
-    current = list(network.extract(window.flatten(0, 1)).unflatten(0, (batch, time)).unbind(1))
+        alone = network.extract(window[:, centre])
+        return torch.cat((alone, *network.refine_alone(alone)), dim=1)
+    features = network.extract(window.flatten(0, 1))
+    current = list(features.reshape(batch, time, *features.shape[1:]).unbind(1))
     forward, backward = (list(flow.unbind(1)) for flow in network.flows(window))
     states = network.propagate(
         current,

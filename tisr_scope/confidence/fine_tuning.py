@@ -73,6 +73,10 @@ class Judgement:
     ece: tuple[tuple[float, ...], ...]
     psnr: tuple[float, ...]
 
+    def error(self, place: int = 0) -> float:
+        """ECE of one interval over all recordings, in the reported number of bins."""
+        return self.reliability[place].coarser().ece
+
     @property
     def mean_psnr(self) -> float:
         """PSNR in dB, mean over recordings."""
@@ -199,7 +203,7 @@ def fine_tune(
                 f"the loss of the fine-tuning with k = {k:.3g} is {loss.item()} at step {step}",
                 remedy="lower the learning rate",
             )
-        loss.backward()
+        torch.autograd.backward(loss)
         optimiser.step()
         schedule.step()
         if progress is not None:
