@@ -120,28 +120,36 @@ class Renderer:
     def _spread(
         self, x_um: np.ndarray, y_um: np.ndarray, weight: np.ndarray
     ) -> Float32[np.ndarray, "fine_y fine_x"]:
-        count = weight.shape[0]
         rows, wy = self._taps(y_um, self._first_um[0])
         columns, wx = self._taps(x_um, self._first_um[1])
-        index = (rows * np.int32(self._fine[1]))[:, :, None] + columns[:, None, :]
-        values = wy[:, :, None] * wx[:, None, :]
-        taps = KERNEL_WIDTH * KERNEL_WIDTH
+        # taps first, emitters last: each step is one pass over contiguous memory
+        index = np.empty((KERNEL_WIDTH, KERNEL_WIDTH, weight.shape[0]), np.int32)
+        value = np.empty(index.shape, np.float32)
+        for i in range(KERNEL_WIDTH):
+            weighted = wy[i] * weight
+            start = (rows + np.int32(i)) * np.int32(self._fine[1]) + columns
+            for j in range(KERNEL_WIDTH):
+                np.add(start, np.int32(j), out=index[i, j])
+                np.multiply(weighted, wx[j], out=value[i, j])
+        # one sparse column whose repeated rows add up: the fastest scatter there is in SciPy
         matrix = sparse.csc_array(
-            (values.reshape(-1), index.reshape(-1), np.arange(count + 1, dtype=np.int32) * taps),
-            shape=(self._fine[0] * self._fine[1], count),
+            (value.ravel(), index.ravel(), np.array([0, index.size], np.int32)),
+            shape=(self._fine[0] * self._fine[1], 1),
         )
-        grid: Float32[np.ndarray, "fine_y fine_x"] = (
-            matrix @ weight.astype(np.float32, copy=False)
-        ).reshape(self._fine)
+        grid: Float32[np.ndarray, "fine_y fine_x"] = (matrix @ np.ones(1, np.float32)).reshape(
+            self._fine
+        )
         return grid
 
-    def _taps(self, position_um: np.ndarray, first_um: float) -> tuple[np.ndarray, np.ndarray]:
-        """Grid indices touched by each emitter and the kernel's values there."""
-        position = (position_um - first_um) / self._step_um
+    def _taps(
+        self, position_um: Float32[np.ndarray, " emitters"], first_um: float
+    ) -> tuple[np.ndarray, Float32[np.ndarray, "tap emitters"]]:
+        """First grid index touched by each emitter, and the kernel's values from there on."""
+        position = (position_um - np.float32(first_um)) * np.float32(1 / self._step_um)
         base = np.floor(position)
-        table_index = ((position - base) * _TABLE_STEPS + 0.5).astype(np.int32)
-        first = base.astype(np.int32) - (KERNEL_WIDTH // 2 - 1)
-        return first[:, None] + np.arange(KERNEL_WIDTH, dtype=np.int32), self._table[table_index]
+        step = ((position - base) * np.float32(_TABLE_STEPS) + np.float32(0.5)).astype(np.int32)
+        first = base.astype(np.int32) - np.int32(KERNEL_WIDTH // 2 - 1)
+        return first, self._table.take(step, axis=1)
 
     def _image(
         self, spectrum: Complex[np.ndarray, "fine_ky fine_kx"], response: np.ndarray
@@ -176,11 +184,11 @@ def _kernel(offset: np.ndarray) -> np.ndarray:
     return values
 
 
-def _kernel_table() -> Float32[np.ndarray, "step tap"]:
+def _kernel_table() -> Float32[np.ndarray, "tap step"]:
     """Kernel at the taps around an emitter, for each sub-grid position."""
     fraction = np.arange(_TABLE_STEPS + 1) / _TABLE_STEPS
     taps = np.arange(KERNEL_WIDTH) - (KERNEL_WIDTH // 2 - 1)
-    return _kernel(fraction[:, None] - taps[None, :]).astype(np.float32)
+    return _kernel(fraction[None, :] - taps[:, None]).astype(np.float32)
 
 
 def _kernel_transform(frequency: Float[np.ndarray, " k"]) -> Float[np.ndarray, " k"]:

@@ -19,8 +19,8 @@ MICROTUBULES = StrandKind(
     per_um2=0.20,
     length_um=(6.0, 18.0),
     tube_radius_um=(0.020, 0.030),  # 25 nm tube with its antibody or tag: 40 to 60 nm wide
-    emitters_per_um=55,
-    label_variance=0.3,
+    emitters_per_um=45,
+    label_variance=0.25,
     bend_rad=0.38,
     direction_spread_rad=0.55,
     wobble_rms_um=0.035,
@@ -96,7 +96,7 @@ class Specimen:
 
 
 SPECIMENS: dict[str, Specimen] = {
-    "microtubules": Specimen(lambda s, f: Strands(MICROTUBULES, s, f), 0.34),
+    "microtubules": Specimen(lambda s, f: Strands(MICROTUBULES, s, f), 0.42),
     "mitochondria": Specimen(lambda s, f: Strands(MITOCHONDRIA, s, f), 0.14),
     "ccps": Specimen(lambda s, f: Vesicles(CCPS, s, f), 0.42),
     "lysosomes": Specimen(lambda s, f: Vesicles(LYSOSOMES, s, f), 0.15),

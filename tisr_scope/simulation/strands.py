@@ -73,7 +73,9 @@ class Strands:
         self._arc = _joined([part.arc_um[keep] for part, keep in pairs])
         self._brightness = _joined([part.brightness[keep] for part, keep in pairs])
         strands = [part for part, _ in pairs]
-        self._modes = _joined([part.modes[keep] for part, keep in pairs]).reshape(-1, _MODES)
+        self._modes: Float32[np.ndarray, "mode n"] = np.ascontiguousarray(
+            _joined([part.modes[keep] for part, keep in pairs]).reshape(-1, _MODES).T
+        )
         self._motion = _Motion(
             key=np.array([part.key for part in strands], np.int64),
             length_um=np.array([part.length_um for part in strands]),
@@ -84,17 +86,18 @@ class Strands:
         """Emitters at a time, relative to the centre of the field."""
         if self._x.size == 0:
             return Emitters.none()
-        bend = self._motion.bending(time_s)[self._strand]
-        bend *= self._modes
-        offset = bend.sum(axis=1)
-        drift = self._motion.drift(time_s)
+        of = self._strand
+        offset = np.zeros_like(self._x)
+        for shape, amplitude in zip(self._modes, self._motion.bending(time_s), strict=True):
+            offset += shape * amplitude.take(of)
+        drift_x, drift_y = self._motion.drift(time_s)
         x = self._normal_x * offset
         x += self._x
-        x += drift[self._strand, 0]
+        x += drift_x.take(of)
         y = self._normal_y * offset
         y += self._y
-        y += drift[self._strand, 1]
-        end = self._motion.visible_length(time_s)[self._strand]
+        y += drift_y.take(of)
+        end = self._motion.visible_length(time_s).take(of)
         end -= self._arc
         # a label appears over 30 nm of growth, so that the end does not step
         np.clip(end * np.float32(1 / 0.03), 0, 1, out=end)
@@ -123,26 +126,26 @@ class _Motion:
     length_um: Float[np.ndarray, " strand"]
     kind: StrandKind
 
-    def bending(self, time_s: float) -> Float32[np.ndarray, "strand mode"]:
+    def bending(self, time_s: float) -> Float32[np.ndarray, "mode strand"]:
         """Amplitude of each bending mode in micrometres."""
-        mode = np.arange(_MODES)
+        mode = np.arange(_MODES)[:, None]
         low, high = self.kind.wobble_period_s
-        period = low * (high / low) ** uniform(1, self.key[:, None], mode)
-        phase = 2 * math.pi * uniform(2, self.key[:, None], mode)
+        period = low * (high / low) ** uniform(1, self.key, mode)
+        phase = 2 * math.pi * uniform(2, self.key, mode)
         # two sines (in space and in time), each of mean square one half, in every mode
         amplitude = self.kind.wobble_rms_um * math.sqrt(4 / _MODES)
-        wave: Float32[np.ndarray, "strand mode"] = (
+        wave: Float32[np.ndarray, "mode strand"] = (
             amplitude * np.sin(2 * math.pi * time_s / period + phase)
         ).astype(np.float32)
         return wave
 
-    def drift(self, time_s: float) -> Float32[np.ndarray, "strand xy"]:
+    def drift(self, time_s: float) -> Float32[np.ndarray, "xy strand"]:
         """Shift of each whole strand in micrometres."""
-        axis = np.arange(2)
+        axis = np.arange(2)[:, None]
         low, high = self.kind.drift_period_s
-        period = low + (high - low) * uniform(3, self.key[:, None], axis)
-        phase = 2 * math.pi * uniform(4, self.key[:, None], axis)
-        shift: Float32[np.ndarray, "strand xy"] = (
+        period = low + (high - low) * uniform(3, self.key, axis)
+        phase = 2 * math.pi * uniform(4, self.key, axis)
+        shift: Float32[np.ndarray, "xy strand"] = (
             self.kind.drift_um * np.sin(2 * math.pi * time_s / period + phase)
         ).astype(np.float32)
         return shift
