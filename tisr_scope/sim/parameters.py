@@ -113,6 +113,10 @@ def nominal_carriers(
     return np.stack([np.cos(angles), np.sin(angles)], axis=1) / period_um
 
 
+def _high_pass(radius: Float[Tensor, "y x"], otf: DetectionOtf) -> Float[Tensor, "y x"]:
+    return notch(radius, 0.99, 0.1 * otf.cutoff)
+
+
 def _coarse_carrier(
     spectrum0: Complex[Tensor, "time y x"],
     spectrum1: Complex[Tensor, "time y x"],
@@ -125,10 +129,12 @@ def _coarse_carrier(
     fy, fx = frequency_grid((height, width), pixel_um, spectrum0.device)
     radius = torch.sqrt(fy.square() + fx.square())
     transfer = otf(fy, fx)
-    high_pass = notch(radius, 0.99, 0.1 * otf.cutoff)
+    high_pass = _high_pass(radius, otf)
     inside = transfer > 1e-3
     power = band_correlation(
-        spectrum0 * high_pass, spectrum1 * high_pass, torch.where(inside, transfer, 0.0)
+        spectrum0 * high_pass,
+        spectrum1 * high_pass,
+        torch.where(inside, transfer * high_pass, 0.0),
     )
 
     ky = (torch.fft.fftfreq(2 * height, device=power.device) * 2 / pixel_um)[:, None].double()
@@ -180,9 +186,11 @@ def _overlap(
     fy, fx = frequency_grid(shape, pixel_um, spectrum0.device)
     kx, ky = float(carrier[0]), float(carrier[1])
     radius = torch.sqrt(fy.square() + fx.square())
+    # Haze lies at the lowest frequencies of both bands and carries no stripes.
+    high_pass = _high_pass(radius, otf)
     transfer = otf(fy, fx)
-    ahead = otf(fy + ky, fx + kx)
-    behind = otf(fy - ky, fx - kx)
+    ahead = otf(fy + ky, fx + kx) * _high_pass(torch.hypot(fy + ky, fx + kx), otf)
+    behind = otf(fy - ky, fx - kx) * _high_pass(torch.hypot(fy - ky, fx - kx), otf)
     outside = radius > 1.02 * otf.cutoff
     enough = int(outside.sum()) >= 64
 
@@ -192,15 +200,16 @@ def _overlap(
         mask = outside if enough else radius > torch.quantile(radius.flatten(), 0.95)
         return power[..., mask].mean(dim=-1)
 
-    both = transfer * ahead
     noise0, noise1 = noise(spectrum0), noise(spectrum1)
-    inside = (transfer > 0).to(radius.dtype)
-    weighted0 = spectrum0 * (ahead * inside)
-    weighted1 = spectrum1 * (behind * inside)
+    inside = high_pass * (transfer > 0)
+    weighted0 = spectrum0 * (inside * ahead)
+    weighted1 = spectrum1 * (inside * behind)
     energy0 = weighted0.abs().square().sum(dim=(-2, -1))
-    clean0 = energy0 - noise0 * (ahead * inside).square().sum()
-    variance = noise1 * (spectrum0.abs() * both).square().sum(dim=(-2, -1)) + noise0 * (
-        (spectrum1.abs() * transfer * behind).square().sum(dim=(-2, -1))
+    clean0 = energy0 - noise0 * (inside * ahead).square().sum()
+    # Noise of one band times the other band, as the other is weighted.
+    own = high_pass * transfer
+    variance = noise1 * (weighted0 * own).abs().square().sum(dim=(-2, -1)) + noise0 * (
+        (weighted1 * own).abs().square().sum(dim=(-2, -1))
     )
     return _Overlap(
         torch.fft.ifft2(weighted0), torch.fft.ifft2(weighted1), clean0, variance
@@ -315,7 +324,8 @@ def estimate_parameters(
     found, quality = np.zeros((orientations, 2)), np.zeros(orientations)
     amplitude = torch.zeros(times, orientations, dtype=torch.complex128, device=stack.device)
     for o in range(orientations):
-        tapered = stack[:, o] * window
+        # A constant tapered at the edges would spread around frequency 0.
+        tapered = (stack[:, o] - brightness[:, o, None, None, None]) * window
         field0, field1 = separate_bands(tapered, steps[o])
         spectrum0 = torch.fft.fft2(field0.to(torch.complex128))
         spectrum1 = torch.fft.fft2(field1)
