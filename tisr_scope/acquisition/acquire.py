@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import UInt16
-from pymmcore_plus.mda import FinishReason
 
 from tisr_scope.acquisition.engine import StrictEngine
-from tisr_scope.acquisition.journal import rewrite_journal
+from tisr_scope.acquisition.folder import (
+    begin_folder,
+    check_new,
+    default_folder,
+    finish_folder,
+    interrupted,
+    keep_complete,
+    started_at,
+    with_time_points,
+)
 from tisr_scope.acquisition.microscope import Microscope
 from tisr_scope.acquisition.preflight import check, check_space
-from tisr_scope.acquisition.recorder import Recorder, create_store
+from tisr_scope.acquisition.recorder import Recorder
 from tisr_scope.acquisition.running_order import (
     FrameInfo,
     Mode,
@@ -31,11 +37,15 @@ from tisr_scope.acquisition.running_order import (
 )
 from tisr_scope.acquisition.safety import DoseMeter, light_off_afterwards
 from tisr_scope.data.journal import JournalEntry
-from tisr_scope.data.recording import Recording
-from tisr_scope.errors import LightLimitExceeded, ProfileError, RecordingError, TisrScopeError
-from tisr_scope.profiles.library import profile_yaml
+from tisr_scope.errors import (
+    LightLimitExceeded,
+    MicroscopeError,
+    RecordingError,
+    TisrScopeError,
+)
 from tisr_scope.profiles.schema import DeviceSetting, Frozen, Profile
-from tisr_scope.provenance import provenance, write_json
+
+__all__ = ["AcquisitionSummary", "Ending", "acquire", "default_folder", "with_time_points"]
 
 OnFrame = Callable[[FrameInfo, UInt16[np.ndarray, "y x"]], None]
 Progress = Callable[[int, int], None]
@@ -181,24 +191,35 @@ def acquire(
     """
     out = Path(out)
     settings = tuple(settings)
+    previous = interrupted(out, profile, mode, settings) if resume else None
+    if previous is not None:
+        profile = previous.profile if time_points is None else profile
+        settings = previous.settings
     if time_points is not None:
         profile = with_time_points(profile, mode, time_points)
+    if previous is None:
+        check_new(out)
+    elif previous.profile != profile:
+        raise RecordingError(
+            f"the recording was begun with another number of time points than {time_points}",
+            where=str(out),
+            remedy="leave the number out to go on as planned",
+        )
     order = running_order(profile, mode)
     _check_dose(profile, order)
     cancel = cancel if cancel is not None else threading.Event()
-    kept = _kept_entries(out, profile, mode, resume)
     check_space(out, order.exposures * frame_bytes(profile))
     path = None if profile_path is None else Path(profile_path)
     with Microscope.open(profile, path, settings) as microscope:
         for finding in check(microscope, order):
             if finding.error is not None:
                 raise finding.error
-        if kept is None:
-            _begin_folder(out, profile, mode, settings, microscope, order)
-        started = json.loads((out / "provenance.json").read_text(encoding="utf-8"))["started"]
-        return _run(
-            microscope, profile, order, out, kept or [], started, cancel, on_frame, progress, bursts
-        )
+        if previous is None:
+            begin_folder(out, profile, mode, settings, microscope, order)
+            kept: list[JournalEntry] = []
+        else:
+            kept = keep_complete(previous)
+        return _run(microscope, profile, order, out, kept, cancel, on_frame, progress, bursts)
 
 
 def _run(
@@ -207,7 +228,6 @@ def _run(
     order: RunningOrder,
     out: Path,
     kept: list[JournalEntry],
-    started: float,
     cancel: threading.Event,
     on_frame: OnFrame | None,
     progress: Progress | None,
@@ -229,15 +249,14 @@ def _run(
         cancel,
         dose=dose,
         bursts=bursts,
-        started=started if kept else None,
+        continues=(started_at(out), kept[-1]) if kept else None,
     )
     first = len(kept) // order.exposures_per_time_point
     begun = time.perf_counter()
     error: BaseException | None = None
-    finish: FinishReason | None = None
     try:
         with light_off_afterwards(microscope.light_off, cancel):
-            finish = _play(microscope, engine, order, first, cancel)
+            _play(microscope, engine, order, first, cancel)
     except BaseException as raised:
         error = raised
     duration = time.perf_counter() - begun
@@ -245,14 +264,21 @@ def _run(
         recorder.close()
     except TisrScopeError as raised:
         error = error or raised
-    complete = error is None and finish == FinishReason.COMPLETED and not cancel.is_set()
-    cancelled = error is None or isinstance(error, KeyboardInterrupt)
+    missing = order.exposures - len(kept) - recorder.recorded
+    if error is None and missing and not cancel.is_set():
+        error = MicroscopeError(
+            f"the run ended with {missing} of {order.exposures} frames missing",
+            where=str(out),
+            remedy="go on with --resume; report this if it happens again",
+        )
+    if isinstance(error, KeyboardInterrupt) or (error is None and missing):
+        reason = Ending.CANCELLED
+    else:
+        reason = Ending.COMPLETED if error is None else Ending.FAILED
     summary = AcquisitionSummary(
         out=str(out),
         mode=order.mode,
-        reason=Ending.COMPLETED
-        if complete or (error is None and counter.taken + len(kept) == order.exposures)
-        else (Ending.CANCELLED if cancelled else Ending.FAILED),
+        reason=reason,
         error=None if error is None else str(error) or type(error).__name__,
         frames_expected=order.exposures,
         frames_recorded=len(kept) + recorder.recorded,
@@ -266,7 +292,7 @@ def _run(
         saturated_frames=counter.saturated,
         flat_frames=counter.flat,
     )
-    _write_summary(out, summary)
+    finish_folder(out, summary.as_dict())
     if error is not None:
         raise _as_ours(error)
     return summary
@@ -278,7 +304,7 @@ def _play(
     order: RunningOrder,
     first: int,
     cancel: threading.Event,
-) -> FinishReason | None:
+) -> None:
     """Run the events in this thread, watching for a cancel."""
     runner = microscope.core.mda
     runner.set_engine(engine)
@@ -287,10 +313,10 @@ def _play(
     done = threading.Event()
 
     def watch() -> None:
-        while not done.is_set():
-            if cancel.wait(0.05):
+        # Asked again until the run is over: the runner forgets a cancel that comes too early.
+        while not done.wait(0.05):
+            if cancel.is_set():
                 runner.cancel()
-                return
 
     watcher = threading.Thread(target=watch, name="tisr-cancel", daemon=True)
     watcher.start()
@@ -300,7 +326,6 @@ def _play(
     finally:
         done.set()
         watcher.join()
-    return runner.status.finish_reason
 
 
 @contextmanager
@@ -315,52 +340,6 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def default_folder(profile: Profile, mode: Mode) -> Path:
-    """Folder of a new recording, from the profile's ``output``.
-
-    Raises
-    ------
-    ProfileError
-        If ``output`` has a placeholder that is not known.
-    """
-    now = datetime.now()
-    try:
-        return Path(
-            profile.output.format(
-                profile=profile.name,
-                mode=mode,
-                date=now.strftime("%Y-%m-%d"),
-                time=now.strftime("%H%M%S"),
-            )
-        )
-    except (KeyError, IndexError, ValueError) as error:
-        raise ProfileError(
-            f"'output' has an unknown placeholder: {error}",
-            where=profile.output,
-            remedy="use {profile}, {mode}, {date} and {time}",
-        ) from error
-
-
-def with_time_points(profile: Profile, mode: Mode, time_points: int) -> Profile:
-    """The profile with another number of time points in one mode.
-
-    Raises
-    ------
-    ProfileError
-        If the number is below 1 or the profile does not have this mode.
-    """
-    plan = getattr(profile, mode)
-    if time_points < 1 or plan is None:
-        raise ProfileError(
-            f"{time_points} time points of mode {mode!r} cannot be recorded",
-            where=profile.name,
-            remedy="ask for at least one time point of a mode the profile describes",
-        )
-    return profile.model_copy(
-        update={mode: plan.model_copy(update={"time_points": int(time_points)})}
-    )
-
-
 def _check_dose(profile: Profile, order: RunningOrder) -> None:
     planned = sum(order.dose_mj().values())
     limit = profile.light_dose_limit_mj
@@ -371,80 +350,6 @@ def _check_dose(profile: Profile, order: RunningOrder) -> None:
             remedy="use fewer time points, less power or shorter exposures, or raise the limit "
             "in the profile",
         )
-
-
-def _kept_entries(
-    out: Path, profile: Profile, mode: Mode, resume: bool
-) -> list[JournalEntry] | None:
-    """Entries of the complete time points of an interrupted recording; None for a new one."""
-    occupied = out.exists() and (not out.is_dir() or any(out.iterdir()))
-    if not resume:
-        if occupied:
-            raise RecordingError(
-                "the folder is not empty, and recordings are never overwritten",
-                where=str(out),
-                remedy="name another folder, or go on with this recording with --resume",
-            )
-        return None
-    recording = Recording.open(out)
-    if (recording.profile, recording.mode) != (profile, mode):
-        raise RecordingError(
-            "the folder holds a recording of another profile or mode",
-            where=str(out),
-            remedy="resume with the profile.yaml in that folder and the mode it was begun with",
-        )
-    complete = recording.time_points
-    entries = [entry for entry in recording.journal if entry.t < complete]
-    rewrite_journal(out, entries)
-    return entries
-
-
-def _begin_folder(
-    out: Path,
-    profile: Profile,
-    mode: Mode,
-    settings: tuple[DeviceSetting, ...],
-    microscope: Microscope,
-    order: RunningOrder,
-) -> None:
-    """Everything but frames: profile, provenance and the empty store."""
-    core = microscope.core
-    config = Path(microscope.config)
-    record = {
-        **provenance(
-            {
-                "mode": mode,
-                "device_settings": [setting.model_dump(mode="json") for setting in settings],
-            }
-        ),
-        "started": time.time(),
-        "config": config.name,
-        "config_text": config.read_text(encoding="utf-8") if config.is_file() else None,
-        "devices": {
-            label: f"{core.getDeviceLibrary(label)}.{core.getDeviceName(label)}"
-            for label in core.getLoadedDevices()
-            if label != "Core"
-        },
-    }
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "profile.yaml").write_text(profile_yaml(profile), encoding="utf-8")
-        write_json(out / "provenance.json", record)
-    except OSError as error:
-        raise RecordingError(
-            f"the folder cannot be written: {error}",
-            where=str(out),
-            remedy="choose a folder on a disk with space and the right to write",
-        ) from error
-    create_store(out, profile, order)
-
-
-def _write_summary(out: Path, summary: AcquisitionSummary) -> None:
-    try:
-        write_json(out / "summary.json", summary.as_dict())
-    except OSError as error:
-        # On a full disk the summary is a loss that must not hide the reason of the stop.
-        logging.getLogger(__name__).warning("summary.json was not written: %s", error)
 
 
 def _as_ours(error: BaseException) -> BaseException:

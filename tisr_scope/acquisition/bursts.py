@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from pymmcore_plus.core import CMMCorePlus, SequencedEvent
-from useq import MDAEvent
+from useq import MDAEvent, PropertyTuple
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,9 @@ def _merged(batch: list[MDAEvent]) -> MDAEvent:
         y_pos=first.y_pos,
         z_pos=first.z_pos,
         metadata=dict(first.metadata),
-        properties=[(*key, seq[0]) for key, seq in values.items() if key not in changing],
+        properties=[
+            PropertyTuple(*key, seq[0]) for key, seq in values.items() if key not in changing
+        ],
         # Devices take text: floats are refused by the event model and by C++ adapters alike.
         property_sequences={key: [f"{value:g}" for value in seq] for key, seq in changing.items()},
         slm_image=None if slm_changes else first.slm_image,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import takewhile
 from threading import Event
 from typing import Any
 
@@ -17,17 +18,19 @@ import numpy as np
 from jaxtyping import UInt16
 from pymmcore_plus.core import SequencedEvent
 from pymmcore_plus.mda import MDAEngine
-from pymmcore_plus.mda._engine import ImagePayload
+from pymmcore_plus.metadata import FrameMetaV1
 from useq import MDAEvent, MDASequence
 
 from tisr_scope.acquisition.bursts import Steppable, merge
 from tisr_scope.acquisition.microscope import Microscope, SampleClock
 from tisr_scope.acquisition.running_order import FrameInfo
 from tisr_scope.acquisition.safety import DoseMeter, LightGuard
+from tisr_scope.data.journal import JournalEntry
 from tisr_scope.errors import BufferOverflow, MicroscopeError
 from tisr_scope.profiles.schema import Profile
 
 Deliver = Callable[[FrameInfo, UInt16[np.ndarray, "y x"], dict[str, Any]], None]
+Payload = tuple[np.ndarray, MDAEvent, FrameMetaV1]
 _POLL_S = 0.0005
 
 
@@ -46,8 +49,8 @@ class StrictEngine(MDAEngine):
         Set to stop after the current exposure.
     bursts : bool
         Let devices step by themselves where they can.
-    started : float, optional
-        ``time.time()`` of the start of the recording, for one that goes on.
+    continues : (float, JournalEntry), optional
+        For a recording that goes on: ``time.time()`` of its start, and its last frame.
     """
 
     def __init__(
@@ -59,12 +62,13 @@ class StrictEngine(MDAEngine):
         *,
         dose: DoseMeter,
         bursts: bool = True,
-        started: float | None = None,
+        continues: tuple[float, JournalEntry] | None = None,
     ) -> None:
         super().__init__(microscope.core, use_hardware_sequencing=bursts)
         self.dose = dose
         self._microscope = microscope
         self._profile = profile
+        self._source = None if profile.illumination is None else profile.illumination.source
         self._channels = {c.name: c for c in profile.channels}
         self._guard = LightGuard(profile)
         self._deliver = deliver
@@ -72,7 +76,8 @@ class StrictEngine(MDAEngine):
         self._clock_zero = time.perf_counter()
         self._sample_clock: SampleClock | None = None
         self._sample_zero_s = 0.0
-        self._offset_s = 0.0 if started is None else time.time() - started
+        self._continues = continues
+        self._offset_s = 0.0 if continues is None else time.time() - continues[0]
         self._forget()
 
     def _forget(self) -> None:
@@ -94,19 +99,24 @@ class StrictEngine(MDAEngine):
         self._microscope.light_off()
         self._clock_zero = time.perf_counter()
         self._sample_clock = self._microscope.sample_clock()
-        self._sample_zero_s = self._sample_clock.now_s() if self._sample_clock else 0.0
+        if self._sample_clock is not None:
+            if self._continues is not None:
+                self._sample_clock.wait_until(_after(self._continues[1]))
+            self._sample_zero_s = self._sample_clock.now_s()
 
     def event_iterator(self, events: Iterable[MDAEvent]) -> Iterator[MDAEvent]:
         """Events, merged into bursts where the devices can step by themselves."""
         if self._sample_clock is not None:
             events = map(_wait_on_sample_clock, events)
+        events = takewhile(lambda _event: not self._cancel.is_set(), events)
         if not self.use_hardware_sequencing:
-            return iter(events)
-        source = self._profile.illumination and self._profile.illumination.source
+            return events
+        source = self._source
         keys = set(self._guard.lasers)
         if source is not None and source.kind == "index":
             keys.add((source.device, source.property))
-        slm = self._profile.microscope.slm if source and source.kind == "image" else None
+        uploads = source is not None and source.kind == "image"
+        slm = self._profile.microscope.slm if uploads else None
         return merge(events, Steppable.of_core(self._microscope.core, keys, slm))
 
     def setup_event(self, event: MDAEvent) -> None:
@@ -128,7 +138,7 @@ class StrictEngine(MDAEngine):
             self._microscope.set_shutter(True)
             self._is_open = True
 
-    def exec_event(self, event: MDAEvent) -> Iterator[ImagePayload]:
+    def exec_event(self, event: MDAEvent) -> Iterator[Payload]:
         """Expose, check and hand over each frame of an event."""
         if isinstance(event, SequencedEvent):
             yield from self._burst(event)
@@ -186,7 +196,7 @@ class StrictEngine(MDAEngine):
     def _show_pattern(self, event: MDAEvent) -> None:
         preset = event.metadata["pattern_preset"]
         if preset is not None and preset != self._preset:
-            source = self._profile.illumination and self._profile.illumination.source
+            source = self._source
             if source is None or source.kind != "preset":
                 raise MicroscopeError(
                     f"pattern preset {preset!r} has no configuration group",
@@ -248,7 +258,7 @@ class StrictEngine(MDAEngine):
         if event.slm_sequence:
             core.stopSLMSequence(core.getSLMDevice())
 
-    def _burst(self, event: SequencedEvent) -> Iterator[ImagePayload]:
+    def _burst(self, event: SequencedEvent) -> Iterator[Payload]:
         """Take the frames of a burst; after a cancel, those already exposed are still taken."""
         core = self._microscope.core
         wanted = len(event.events)
@@ -289,7 +299,7 @@ class StrictEngine(MDAEngine):
 
     def _hand_over(
         self, event: MDAEvent, frame: np.ndarray, metadata: Mapping[str, Any]
-    ) -> ImagePayload:
+    ) -> Payload:
         camera = self._profile.microscope.camera
         if frame.shape != camera.frame_shape or frame.dtype != np.uint16:
             raise MicroscopeError(
@@ -317,13 +327,30 @@ class StrictEngine(MDAEngine):
         )
         said = {str(key): _plain(value) for key, value in metadata.items()}
         self._deliver(info, frame, said)
-        return ImagePayload(
-            frame, event, {"camera_metadata": said, "runner_time_ms": seconds * 1e3}
+        return (
+            frame,
+            event,
+            {
+                "format": "frame-dict",
+                "version": "1.0",
+                "runner_time_ms": seconds * 1e3,
+                "camera_device": camera.device,
+                "property_values": (),
+                "exposure_ms": info.exposure_ms,
+                "pixel_size_um": self._profile.optics.pixel_size_um,
+                "mda_event": event,
+                "camera_metadata": said,
+            },
         )
 
 
 def _members(event: MDAEvent) -> tuple[MDAEvent, ...]:
     return event.events if isinstance(event, SequencedEvent) else (event,)
+
+
+def _after(entry: JournalEntry) -> float:
+    """Age of a simulated sample just after a frame."""
+    return float(entry.camera.get("sim_time_s", 0.0)) + entry.exposure_ms / 1e3
 
 
 def _wait_on_sample_clock(event: MDAEvent) -> MDAEvent:

@@ -8,7 +8,9 @@ error that names the device and the remedy; nothing is only logged.
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -135,6 +137,8 @@ class Microscope:
             core.waitForSystem()
             microscope.light_off()
         except BaseException:
+            with suppress(Exception):
+                microscope.light_off()
             microscope.close()
             raise
         return microscope
@@ -231,29 +235,22 @@ class Microscope:
     def apply_preset(self, group: str, preset: str) -> None:
         """Apply a preset of a configuration group and wait for it."""
         self.require_preset(group, preset)
-        self._do(
-            f"preset {preset!r} of group {group!r} cannot be applied",
-            lambda: (self.core.setConfig(group, preset), self.core.waitForConfig(group, preset)),
-        )
+        with self._or_say(f"preset {preset!r} of group {group!r} cannot be applied"):
+            self.core.setConfig(group, preset)
+            self.core.waitForConfig(group, preset)
 
     def set_exposure(self, exposure_ms: float) -> None:
         """Set the camera's exposure time."""
-        self._do(
-            f"the camera refused an exposure of {exposure_ms:g} ms",
-            lambda: self.core.setExposure(exposure_ms),
-        )
+        with self._or_say(f"the camera refused an exposure of {exposure_ms:g} ms"):
+            self.core.setExposure(exposure_ms)
 
     def set_shutter(self, is_open: bool) -> None:
         """Open or close the shutter, if the profile names one."""
         shutter = self.profile.microscope.shutter
         if shutter is not None:
-            self._do(
-                f"shutter {shutter!r} did not {'open' if is_open else 'close'}",
-                lambda: (
-                    self.core.setShutterOpen(shutter, is_open),
-                    self.core.waitForDevice(shutter),
-                ),
-            )
+            with self._or_say(f"shutter {shutter!r} did not {'open' if is_open else 'close'}"):
+                self.core.setShutterOpen(shutter, is_open)
+                self.core.waitForDevice(shutter)
 
     def show_image(self, image: UInt8[NDArray[Any], "y x"]) -> None:
         """Upload an image to the SLM and display it."""
@@ -268,16 +265,12 @@ class Microscope:
             raise MicroscopeError(
                 f"the pattern is {image.shape} pixels, the SLM {self.slm_shape()}",
                 where=slm,
-                remedy="reload the profile after changing the SLM; patterns are made for its size",
+                remedy="start the run again: patterns are made for the size the SLM has then",
             )
-        self._do(
-            f"SLM {slm!r} did not take the pattern",
-            lambda: (
-                self.core.setSLMImage(slm, image),
-                self.core.displaySLMImage(slm),
-                self.core.waitForDevice(slm),
-            ),
-        )
+        with self._or_say(f"SLM {slm!r} did not take the pattern"):
+            self.core.setSLMImage(slm, image)
+            self.core.displaySLMImage(slm)
+            self.core.waitForDevice(slm)
 
     def slm_shape(self) -> tuple[int, int] | None:
         """Height and width of the SLM in pixels, or None without an SLM."""
@@ -291,19 +284,14 @@ class Microscope:
         stages = self.profile.microscope
         if x_um is not None and y_um is not None:
             stage = stages.xy_stage or self.core.getXYStageDevice()
-            self._do(
-                f"XY stage {stage!r} did not reach ({x_um:g}, {y_um:g}) um",
-                lambda: (
-                    self.core.setXYPosition(stage, x_um, y_um),
-                    self.core.waitForDevice(stage),
-                ),
-            )
+            with self._or_say(f"XY stage {stage!r} did not reach ({x_um:g}, {y_um:g}) um"):
+                self.core.setXYPosition(stage, x_um, y_um)
+                self.core.waitForDevice(stage)
         if z_um is not None:
             focus = stages.z_stage or self.core.getFocusDevice()
-            self._do(
-                f"focus stage {focus!r} did not reach {z_um:g} um",
-                lambda: (self.core.setPosition(focus, z_um), self.core.waitForDevice(focus)),
-            )
+            with self._or_say(f"focus stage {focus!r} did not reach {z_um:g} um"):
+                self.core.setPosition(focus, z_um)
+                self.core.waitForDevice(focus)
 
     def snap(self) -> tuple[NDArray[Any], Mapping[str, Any]]:
         """One exposure, or an error that says why there is none."""
@@ -316,11 +304,11 @@ class Microscope:
                 remedy="check the camera's cable, power and trigger mode, then record again",
             ) from error
 
-    def _do(self, complaint: str, action: Any) -> None:
+    @contextmanager
+    def _or_say(self, complaint: str) -> Iterator[None]:
+        """Turn what a device says into an error with the configuration and a remedy."""
         try:
-            action()
-        except MicroscopeError:
-            raise
+            yield
         except Exception as error:
             raise MicroscopeError(
                 f"{complaint}: {error}",
@@ -348,13 +336,13 @@ class Microscope:
         loaded = set(core.getLoadedDevices())
         if core.isSequenceRunning():
             self._try(problems, core.stopSequenceAcquisition)
-        self._try(problems, lambda: self.set_shutter(False))
+        self._try(problems, partial(self.set_shutter, False))
         for device, prop in sorted(lasers):
             if device not in loaded:
                 continue
             if core.isPropertySequenceable(device, prop):
-                self._try(problems, lambda d=device, p=prop: core.stopPropertySequence(d, p))
-            self._try(problems, lambda d=device, p=prop: self.set_property(d, p, 0))
+                self._try(problems, partial(core.stopPropertySequence, device, prop))
+            self._try(problems, partial(self.set_property, device, prop, 0))
         if problems:
             raise MicroscopeError(
                 f"light may still be on: {'; '.join(problems)}",
@@ -363,7 +351,7 @@ class Microscope:
             )
 
     @staticmethod
-    def _try(problems: list[str], action: Any) -> None:
+    def _try(problems: list[str], action: Callable[[], object]) -> None:
         try:
             action()
         except Exception as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -54,19 +55,19 @@ def check(microscope: Microscope, order: RunningOrder, out: Path | None = None) 
 
     for channel in order.channels:
         laser = channel.laser
-        attempt(lambda d=laser.device, p=laser.property: microscope.require_property(d, p))
+        attempt(partial(microscope.require_property, laser.device, laser.property))
         for preset in channel.presets:
-            attempt(lambda g=preset.group, p=preset.preset: microscope.require_preset(g, p))
+            attempt(partial(microscope.require_preset, preset.group, preset.preset))
     source = order.source
     if source is not None and source.kind == "preset":
         names = source.presets if order.angles_rad else (source.widefield_preset or "",)
         for name in names:
-            attempt(lambda n=name: microscope.require_preset(source.group, n))
+            attempt(partial(microscope.require_preset, source.group, name))
     if source is not None and source.kind == "index":
-        attempt(lambda: microscope.require_property(source.device, source.property))
+        attempt(partial(microscope.require_property, source.device, source.property))
     if not findings:
-        attempt(lambda: _check_powers(microscope, order))
-        attempt(lambda: _check_camera(microscope))
+        attempt(partial(_check_powers, microscope, order))
+        attempt(partial(_check_camera, microscope))
     if order.interval_s and order.idle_s == 0:
         findings.append(
             Finding(
@@ -78,7 +79,7 @@ def check(microscope: Microscope, order: RunningOrder, out: Path | None = None) 
         )
     if out is not None:
         size = order.exposures * frame_bytes(microscope.profile)
-        attempt(lambda: check_space(out, size))
+        attempt(partial(check_space, out, size))
     return findings
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import UInt16
-from ome_writers import AcquisitionSettings, Dimension, create_stream
+from ome_writers import AcquisitionSettings, Dimension, OmeZarrFormat, create_stream
 
 from tisr_scope.acquisition.journal import JournalWriter
 from tisr_scope.acquisition.running_order import FrameInfo, RunningOrder
@@ -65,9 +65,9 @@ def create_store(folder: Path, profile: Profile, order: RunningOrder) -> None:
         dimensions.insert(1, Dimension(name="p", type="position", coords=list(names)))
     settings = AcquisitionSettings(
         root_path=str(folder / ZARR_NAME),
-        dimensions=dimensions,
+        dimensions=tuple(dimensions),
         dtype="uint16",
-        format="tensorstore",
+        format=OmeZarrFormat(backend="tensorstore"),
         storage_order="acquisition",
     )
     try:

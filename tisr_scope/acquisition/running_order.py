@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Literal
 
 import useq
@@ -210,8 +211,10 @@ def running_order(profile: Profile, mode: Mode) -> RunningOrder:
         useq.AbsolutePosition(x=p.x_um, y=p.y_um, z=p.z_um, name=p.name) for p in profile.positions
     ]
     sequence = useq.MDASequence(
-        axis_order="tpc",
-        time_plan=useq.TIntervalLoops(interval=plan.interval_s, loops=plan.time_points),
+        axis_order=tuple("tpc"),
+        time_plan=useq.TIntervalLoops(
+            interval=timedelta(seconds=plan.interval_s), loops=plan.time_points
+        ),
         stage_positions=tuple(positions),
         channels=tuple(
             useq.Channel(config=c.name, group=CHANNEL_GROUP, exposure=plan.exposure_ms)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import errno
+import json
 from pathlib import Path
 from typing import Any
 
 import tensorstore as ts
+
+from tisr_scope.provenance import write_json
 
 ZARR_NAME = "recording.ome.zarr"
 
@@ -27,6 +30,17 @@ def open_array(path: Path, *, write: bool = False) -> Any:
         read=True,
         write=write,
     ).result()
+
+
+def write_interval(folder: Path, positions: int, interval_s: float) -> None:
+    """Put the measured time between time points into the OME metadata."""
+    for array in array_paths(folder, positions):
+        path = array.parent / "zarr.json"
+        content = json.loads(path.read_text(encoding="utf-8"))
+        for image in content["attributes"]["ome"]["multiscales"]:
+            for dataset in image["datasets"]:
+                dataset["coordinateTransformations"][0]["scale"][0] = interval_s
+        write_json(path, content)
 
 
 def no_space_left(error: BaseException | None) -> bool:
