@@ -43,7 +43,7 @@ INTENSITY_OFFSET = 4_000
 def encode_intensity(mean: Float[np.ndarray, "*axes"]) -> UInt16[np.ndarray, "*axes"]:
     """Normalised intensity as stored; values outside -0.2 to 3.08 are clipped."""
     stored = np.rint(mean / INTENSITY_STEP + INTENSITY_OFFSET)
-    return np.clip(stored, 0, 65_535).astype(np.uint16)
+    return np.asarray(np.clip(stored, 0, 65_535), dtype=np.uint16)
 
 
 def decode_intensity(stored: UInt16[np.ndarray, "*axes"]) -> Float[np.ndarray, "*axes"]:

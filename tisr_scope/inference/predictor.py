@@ -1,0 +1,308 @@
+"""From wide-field electrons to predictions: network, window, normalisation and calibration.
+
+A :class:`Model` is a bundle on a device, checked against the microscope before any light is
+used.  It opens one :class:`StreamPredictor` per channel and position, which share the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from tisr_scope.confidence.calibration import (
+    Calibration,
+    Use,
+    apply_calibration,
+    parse_calibration,
+)
+from tisr_scope.confidence.uncertainty import summarise
+from tisr_scope.errors import BundleError, DataError
+from tisr_scope.inference.window import WINDOW, Samples, SlidingWindow
+from tisr_scope.networks.bundle import Bundle, load_bundle
+from tisr_scope.profiles.schema import Profile
+from tisr_scope.types import Prediction
+
+PIXEL_TOLERANCE = 0.05
+"""Relative difference of pixel sizes up to which a model counts as trained for a microscope."""
+
+InputMode = Literal["pattern_mean", "single"]
+
+
+class Model:
+    """A bundle on a device, with one way of using it.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        Read and checked.
+    input_mode : {"pattern_mean", "single"}
+        What the wide-field frames are.
+    pixel_size_um : float
+        Camera pixel in the sample, in micrometres.
+    device : str
+        ``cpu``, ``cuda``, ``cuda:1``.
+    passes : int
+        Monte Carlo passes.
+    seed : int
+        Seed of the masks.
+
+    Raises
+    ------
+    BundleError
+        If the network gives no confidence, or the device is not there.
+    CalibrationError
+        If the bundle's calibration cannot be understood.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        input_mode: InputMode,
+        pixel_size_um: float,
+        device: str = "cpu",
+        passes: int = 6,
+        seed: int = 0,
+    ) -> None:
+        if not bundle.config.bayesian:
+            raise BundleError(
+                "this network predicts no uncertainty, so there is no confidence to show",
+                where=str(bundle.path),
+                remedy="choose a Bayesian model with 'tisr models list'",
+            )
+        self.bundle = bundle
+        self.device = check_device(device)
+        self.network = bundle.network(self.device)
+        self.passes = passes
+        self.seed = seed
+        self.input_mode: InputMode = input_mode
+        self.pixel_size_um = pixel_size_um
+        self.calibration: Calibration | None = None
+        if bundle.calibration is not None:
+            where = str(bundle.path / "calibration.json")
+            self.calibration = parse_calibration(bundle.calibration, where)
+
+    @property
+    def name(self) -> str:
+        """Name of the bundle."""
+        return self.bundle.name
+
+    @property
+    def upscale(self) -> int:
+        """Super-resolved pixels per camera pixel along an axis."""
+        return int(self.bundle.config.upscale)
+
+    def use(self, scale: float | None) -> Use:
+        """How the network is used here, for the calibration to judge."""
+        return Use(
+            weights=self.bundle.weights_hash,
+            normalisation=self.bundle.normalisation,
+            emitted="centre",
+            passes=self.passes,
+            window=WINDOW,
+            input_mode=self.input_mode,
+            input_scale=None if scale is None else (scale, scale),
+        )
+
+    def objections(self, scale: float | None) -> list[str]:
+        """Reasons why the confidence is not calibrated here; empty where it is."""
+        if self.calibration is None:
+            return ["the model holds no calibration"]
+        reasons = self.calibration.matches(self.use(scale))
+        optics = self.bundle.optics
+        if optics is not None:
+            ratio = self.pixel_size_um / optics.pixel_size_um
+            if not 1 / (1 + PIXEL_TOLERANCE) <= ratio <= 1 + PIXEL_TOLERANCE:
+                reasons.append(
+                    f"the camera pixel is {self.pixel_size_um:g} µm, "
+                    f"trained was {optics.pixel_size_um:g} µm"
+                )
+        return reasons
+
+    def check_frames(self, shape: tuple[int, int], where: str = "camera.frame_shape") -> None:
+        """Refuse frames the network cannot take.
+
+        Raises
+        ------
+        DataError
+            With the smallest size.
+        """
+        self.network.check_frames(shape, where)
+
+    def open(self) -> StreamPredictor:
+        """A predictor with a window of its own, for one channel at one position."""
+        return StreamPredictor(self)
+
+    def description(self) -> dict[str, Any]:
+        """Facts saved with every result, JSON types only."""
+        return {
+            "model": self.name,
+            "weights_sha256": self.bundle.weights_hash,
+            "normalisation": self.bundle.normalisation.model_dump(mode="json"),
+            "passes": self.passes,
+            "seed": self.seed,
+            "window": WINDOW,
+            "emitted": "centre",
+            "input": self.input_mode,
+            "device": str(self.device),
+        }
+
+    def predict(self, samples: Samples, calibrated: bool) -> Prediction:
+        """Mean, uncertainties and confidence of the Monte Carlo passes of one frame."""
+        means, scales = samples.means, samples.scales
+        combined = summarise(means, scales)
+        confidence = apply_calibration(means, scales, self.calibration if calibrated else None)
+        return Prediction(
+            time_index=samples.time_index,
+            mean=_image(combined.mean),
+            epistemic=_image(combined.epistemic),
+            aleatoric=_image(combined.aleatoric),
+            confidence=_image(confidence),
+            calibrated=calibrated,
+        )
+
+
+class StreamPredictor:
+    """The window, scale and calibration state of one stream; see ``engine.Predictor``."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.scale: float | None = None
+        self.objections: list[str] = model.objections(None)
+        self._restarts = 0
+        self._sliding = self._new_window()
+
+    @property
+    def window(self) -> int:
+        """Time points the network sees at once."""
+        return self._sliding.length
+
+    @property
+    def delay(self) -> int:
+        """Time points by which the centre is behind the newest frame."""
+        return self._sliding.delay
+
+    @property
+    def label(self) -> str:
+        """Say "calibrated", or why the confidence is not."""
+        return "calibrated" if not self.objections else "; ".join(self.objections)
+
+    def set_scale(self, warm_up: Float[np.ndarray, "n y x"]) -> float:
+        """Fix the intensity scale by the bundle's rule, and judge the calibration by it.
+
+        Raises
+        ------
+        DataError
+            If the frames hold no light, or values that are not finite.
+        """
+        self.scale = self.model.bundle.normalisation.scale(warm_up, "warm-up")
+        self.objections = self.model.objections(self.scale)
+        return self.scale
+
+    def use_scale(self, scale: float) -> None:
+        """Take a scale that was found elsewhere (the whole stack, offline)."""
+        self.scale = scale
+        self.objections = self.model.objections(scale)
+
+    def restart(self) -> None:
+        """Forget every frame; masks go on with another seed."""
+        self._restarts += 1
+        self._sliding = self._new_window()
+
+    def advance(self, frames: Sequence[Float[np.ndarray, "y x"]]) -> list[Prediction]:
+        """Append consecutive frames and reconstruct once, with the newest window."""
+        if self.scale is None:
+            raise DataError(
+                "the intensity scale is not known yet", remedy="give the warm-up frames first"
+            )
+        samples: list[Samples] = []
+        for place, frame in enumerate(frames):
+            scaled = self.model.bundle.normalisation.normalise_input(frame, self.scale)
+            samples = self._sliding.push(scaled, reconstruct=place == len(frames) - 1)
+        return [self.model.predict(one, not self.objections) for one in samples]
+
+    def _new_window(self) -> SlidingWindow:
+        model = self.model
+        return SlidingWindow(
+            model.network, passes=model.passes, emit="centre", seed=model.seed + self._restarts
+        )
+
+
+def check_device(name: str) -> torch.device:
+    """Device of a name, if it is there.
+
+    Raises
+    ------
+    BundleError
+        If torch does not know or does not see it.
+    """
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise BundleError(
+            f"the device {name!r} cannot be used: {str(error).splitlines()[0]}",
+            remedy="see what there is with 'tisr doctor'; '--device cpu' works everywhere",
+        ) from error
+    return device
+
+
+def load_models(
+    profile: Profile,
+    names: str | Path | Mapping[str, str | Path],
+    *,
+    device: str,
+    passes: int,
+    seed: int,
+) -> dict[str, Model]:
+    """Models of a time-lapse, by channel name, checked against camera and optics.
+
+    Parameters
+    ----------
+    profile : Profile
+        With a ``timelapse`` section.
+    names : str, path or mapping
+        One bundle for all channels, or one for each channel name.
+
+    Raises
+    ------
+    BundleError
+        If a bundle is missing or damaged, or a channel has none.
+    DataError
+        If the camera's frames are too small.
+    """
+    channels = [channel.name for channel in profile.channels]
+    if isinstance(names, Mapping):
+        unknown = sorted(set(names) ^ set(channels))
+        if unknown:
+            raise BundleError(
+                f"models and channels do not fit: {', '.join(unknown)}",
+                where=profile.name,
+                remedy=f"name one model for each of {', '.join(channels)}",
+            )
+        chosen = {channel: names[channel] for channel in channels}
+    else:
+        chosen = dict.fromkeys(channels, names)
+    single = profile.timelapse is not None and profile.timelapse.widefield == "single"
+    loaded: dict[str | Path, Model] = {}
+    for name in chosen.values():
+        if name not in loaded:
+            loaded[name] = Model(
+                load_bundle(name),
+                input_mode="single" if single else "pattern_mean",
+                pixel_size_um=profile.optics.pixel_size_um,
+                device=device,
+                passes=passes,
+                seed=seed,
+            )
+            loaded[name].check_frames(profile.microscope.camera.frame_shape)
+    return {channel: loaded[name] for channel, name in chosen.items()}
+
+
+def _image(image: Float[torch.Tensor, "y x"]) -> Float[np.ndarray, "y x"]:
+    return np.asarray(image.detach().float().cpu().numpy())

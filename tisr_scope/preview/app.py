@@ -1,0 +1,141 @@
+"""Opening the window, or saying why there is none."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tisr_scope.errors import DisplayError
+
+if TYPE_CHECKING:
+    from qtpy.QtWidgets import QApplication
+
+    from tisr_scope.preview.window import Session
+
+REMEDY = "run without a window: add --headless"
+
+
+def missing_display() -> str | None:
+    """Say why no window can be drawn; None where one can.
+
+    Qt ends the process when its display is gone, so the display is tried first.
+    """
+    if not sys.platform.startswith("linux"):
+        return None
+    if os.environ.get("QT_QPA_PLATFORM", "").partition(":")[0] in {"offscreen", "minimal", "vnc"}:
+        return None
+    if os.environ.get("WAYLAND_DISPLAY"):
+        return None
+    name = os.environ.get("DISPLAY", "")
+    if not name:
+        return "there is no display (neither DISPLAY nor WAYLAND_DISPLAY is set)"
+    found = re.fullmatch(r"(?:unix)?([^:/]*):(\d+)(?:\.\d+)?", name)
+    if found and not _answers(found[1], int(found[2])):
+        return f"the display {name} does not answer"
+    return None
+
+
+def _answers(host: str, number: int) -> bool:
+    """Whether an X server listens there."""
+    if host:
+        try:
+            socket.create_connection((host, 6000 + number), timeout=2).close()
+        except OSError:
+            return False
+        return True
+    for address in (f"/tmp/.X11-unix/X{number}", f"\0/tmp/.X11-unix/X{number}"):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+            try:
+                client.connect(address)
+            except OSError:
+                continue
+            return True
+    return False
+
+
+def application() -> QApplication:
+    """The Qt application of this process.
+
+    Raises
+    ------
+    DisplayError
+        If Qt is not installed or there is no display.
+    """
+    problem = missing_display()
+    if problem is not None:
+        raise DisplayError(problem, remedy=REMEDY)
+    try:
+        import pyqtgraph  # noqa: F401
+        from qtpy.QtWidgets import QApplication
+    except ImportError as error:
+        raise DisplayError(
+            f"the window needs a package that is not installed: {error}",
+            remedy=f"pip install 'tisr-scope[gui]', or {REMEDY}",
+        ) from error
+    running = QApplication.instance()
+    return running if isinstance(running, QApplication) else QApplication(["tisr"])
+
+
+def show(session: Session, *, close_when_done: bool = False, picture: Path | None = None) -> None:
+    """Run a session in the live window; returns when the window is closed.
+
+    Parameters
+    ----------
+    session : Session
+        Checked and ready to start.
+    close_when_done : bool
+        Close the window when the run has ended; else it stays open with the last images.
+    picture : path, optional
+        Save what the window looks like when the run has ended.
+
+    Raises
+    ------
+    DisplayError
+        If there is no display, or the picture cannot be written.
+    """
+    from qtpy.QtCore import QTimer
+
+    app = application()
+    from tisr_scope.preview.window import LiveWindow
+
+    failed: list[DisplayError] = []
+
+    def ended() -> None:
+        try:
+            if picture is not None:
+                window.save_picture(picture)
+        except DisplayError as error:
+            failed.append(error)
+        if close_when_done:
+            window.close()
+
+    window = LiveWindow(session, on_done=lambda: QTimer.singleShot(300, ended))
+    window.show()
+    # Lets Python see Ctrl-C: Qt's event loop alone never returns to the interpreter.
+    heartbeat = QTimer(interval=200)
+    heartbeat.timeout.connect(lambda: None)
+    heartbeat.start()
+    app.exec()
+    if failed:
+        raise failed[0]
+
+
+def showing(
+    *, close_when_done: bool = False, picture: Path | None = None
+) -> Callable[[Session], None]:
+    """Make the ``display`` argument of :func:`tisr_scope.inference.live.run_live`.
+
+    The display is looked for now, before a model is loaded.
+
+    Raises
+    ------
+    DisplayError
+        If there is no display.
+    """
+    application()
+    return lambda session: show(session, close_when_done=close_when_done, picture=picture)
