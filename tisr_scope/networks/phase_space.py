@@ -56,9 +56,20 @@ def turn(
     return torch.view_as_complex(turned)
 
 
+def _own_negative(size: int) -> slice:
+    """Frequencies that equal their negative: zero and, for even sizes, Nyquist."""
+    return slice(0, size // 2 + 1, size // 2) if size % 2 == 0 else slice(0, 1)
+
+
 def transform(features: Float[Tensor, "n c y x"], encoding: PhaseEncoding) -> Spectrum:
-    """Spectrum of feature maps; in single precision, which half-precision transforms lack."""
+    """Spectrum of feature maps; in single precision, which half-precision transforms lack.
+
+    Where a frequency is its own negative the spectrum of a real map is real.  Rounding leaves a
+    tiny imaginary part there, whose sign would decide between angles of pi and -pi.
+    """
     values = torch.fft.rfft2(features.float())
+    height, width = features.shape[-2:]
+    torch.view_as_real(values)[..., _own_negative(height), _own_negative(width), 1] = 0.0
     if encoding == "angle":
         return Spectrum(values, torch.angle(values))
     return Spectrum(values, values / (values.abs() + _TINY))
