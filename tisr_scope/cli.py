@@ -11,14 +11,21 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-from rich.progress import TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from tisr_scope.errors import TisrScopeError
@@ -162,7 +169,7 @@ def profiles_explain(
 @profiles_app.command("check")
 def profiles_check(profile: ProfileArg, settings: SetOption = None) -> None:
     """Load the microscope a profile names and compare the two, without any light."""
-    from tisr_scope.acquisition.microscope import check_profile
+    from tisr_scope.acquisition.preflight import check_profile
     from tisr_scope.profiles.library import find_profile, load_profile
 
     findings = check_profile(load_profile(profile), find_profile(profile), _settings(settings))
@@ -191,14 +198,14 @@ def acquire(
 ) -> None:
     """Record a profile. Ctrl-C stops cleanly: light off, everything exposed is kept.
 
-    Examples:
-
+    Examples
+    --------
     `tisr acquire simulated_microtubules recordings/cell_01`
 
     `tisr acquire my_scope.yaml recordings/cell_02 --mode timelapse --time-points 500`
     """
     from tisr_scope.acquisition.acquire import acquire as run
-    from tisr_scope.acquisition.acquire import default_folder
+    from tisr_scope.acquisition.folder import default_folder
     from tisr_scope.profiles.library import find_profile, load_profile
 
     loaded, path = load_profile(profile), find_profile(profile)
@@ -215,4 +222,212 @@ def acquire(
             time_points=time_points,
             resume=resume,
         )
-    _table(f"Recording {target}", summary.as_dict())
+    _table(f"Recording {target}", summary.model_dump(exclude={"out"}, exclude_none=True))
+    if summary.reason == "failed":
+        raise typer.Exit(1)
+
+
+# -------------------------------------------------------------- reconstruction, pairs, models
+
+
+@app.command()
+def prepare(
+    recordings: Annotated[Path, typer.Argument(help="A recording, or a folder of recordings.")],
+    folder: Annotated[Path, typer.Argument(help="Folder of the pairs; finished pairs are kept.")],
+    split_by_name: Annotated[
+        bool,
+        typer.Option(help="Recordings are named training_..., validation_... or test_..."),
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Of the random split by recording.")] = 0,
+    wiener: Annotated[
+        float | None, typer.Option(min=0, help="Wiener parameter [default: from the light level].")
+    ] = None,
+    device: DeviceOption = "cpu",
+) -> None:
+    """Make wide-field inputs and SIM targets of paired recordings, split by recording.
+
+    Example: `tisr prepare recordings pairs`
+    """
+    from tisr_scope.data.pairs import Split
+    from tisr_scope.data.pairs import prepare as run
+    from tisr_scope.errors import DataError
+    from tisr_scope.sim.reconstruct import WienerSettings
+
+    marker = "profile.yaml"
+    found = [recordings] if (recordings / marker).exists() else []
+    found = found or sorted(p.parent for p in recordings.glob(f"*/{marker}"))
+    if not found:
+        raise DataError(
+            "there are no recordings", where=str(recordings), remedy="make some: tisr acquire"
+        )
+    settings = WienerSettings() if wiener is None else WienerSettings(parameter=wiener)
+    with _progress("pairs") as progress:
+        pairs = run(
+            found,
+            folder,
+            split=Split(by_name=split_by_name, seed=seed),
+            wiener=settings,
+            device=device,
+            progress=progress,
+        )
+    out.print(f"{len(pairs)} pairs in {folder}")
+
+
+@app.command()
+def train(
+    pairs: Annotated[Path, typer.Argument(help="Folder of 'tisr prepare'.")],
+    folder: Annotated[Path, typer.Argument(help="Checkpoints, history, figures and the bundle.")],
+    preset: Annotated[
+        Literal["small", "small_single_frame", "paper", "released"],
+        typer.Option(help="Architecture; all but the single-frame one are DPA-TISR."),
+    ] = "small",
+    steps: Annotated[int | None, typer.Option(min=1, help="Training steps.")] = None,
+    minutes: Annotated[float | None, typer.Option(min=0.1, help="End after this time.")] = None,
+    recipe: Annotated[
+        Path | None, typer.Option(help="YAML with any of the training settings.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of weights and patches.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where a run stopped.")] = False,
+    name: Annotated[str, typer.Option(help="Name of the model.")] = "bundle",
+    device: DeviceOption = "cpu",
+    threads: ThreadsOption = None,
+) -> None:
+    """Train a network on pairs. Ctrl-C keeps a checkpoint that --resume goes on from.
+
+    Examples
+    --------
+    `tisr train pairs runs/first --steps 1500`
+
+    `tisr train pairs runs/full --preset released --device cuda --recipe recipe.yaml`
+    """
+    from tisr_scope.networks import config as presets
+    from tisr_scope.networks.dpa_tisr import single_frame
+    from tisr_scope.training.settings import load_settings
+    from tisr_scope.training.train import train as run
+
+    _threads(threads)
+    architecture = {
+        "small": presets.small,
+        "small_single_frame": lambda: single_frame(presets.small()),
+        "paper": presets.paper,
+        "released": presets.released,
+    }[preset]()
+    settings = load_settings(recipe, steps=steps, max_minutes=minutes, seed=seed)
+    with _cancellable() as cancel, _progress("training") as progress:
+        summary = run(
+            pairs,
+            architecture,
+            settings,
+            folder,
+            resume=resume,
+            progress=progress,
+            cancel=cancel,
+            device=device,
+            name=name,
+        )
+    _table(f"Training {folder}", asdict(summary))
+
+
+@app.command()
+def calibrate(
+    model: Annotated[str, typer.Argument(help="Bundle folder or name of a shipped model.")],
+    pairs: Annotated[Path, typer.Argument(help="Folder of 'tisr prepare'.")],
+    folder: Annotated[Path, typer.Argument(help="New folder: the calibrated bundle.")],
+    level: Annotated[int, typer.Option(min=1, help="Laser level of the input, 1 is lowest.")] = 1,
+    channel: Annotated[str | None, typer.Option(help="Where the pairs hold several.")] = None,
+    device: DeviceOption = "cpu",
+    threads: ThreadsOption = None,
+) -> None:
+    """Make the confidence mean what it says: fine-tune, choose k, test on untouched recordings.
+
+    Example: `tisr calibrate runs/first/bundle pairs models/mine`
+    """
+    from tisr_scope.confidence.calibrate import calibrate as run
+
+    _threads(threads)
+    with _progress("calibrating") as progress:
+        report = run(
+            model, pairs, folder, level=level - 1, channel=channel, device=device, progress=progress
+        )
+    _table(f"Calibrated bundle {report.bundle}", report.summary())
+
+
+@app.command()
+def evaluate(
+    pairs: Annotated[Path, typer.Argument(help="Folder of 'tisr prepare'.")],
+    folder: Annotated[Path, typer.Argument(help="Folder for tables and figures.")],
+    models: Annotated[list[str], typer.Argument(help="Bundles to compare.")],
+    subset: Annotated[Literal["train", "validation", "test"], typer.Option()] = "test",
+    level: Annotated[int, typer.Option(min=1, help="Laser level of the input, 1 is lowest.")] = 1,
+    device: DeviceOption = "cpu",
+    threads: ThreadsOption = None,
+) -> None:
+    """Compare models with the enlarged wide field on untouched recordings.
+
+    Example: `tisr evaluate pairs evaluation runs/first/bundle microtubules_small`
+    """
+    from tisr_scope.analysis.evaluate import evaluate as run
+
+    _threads(threads)
+    with _progress("evaluating") as progress:
+        evaluation = run(
+            models, pairs, folder, subset=subset, level=level - 1, device=device, progress=progress
+        )
+    for title, rows in evaluation.tables().items():
+        _table(title, rows)
+    out.print(f"Figures and tables are in {folder}")
+
+
+@models_app.command("list")
+def models_list() -> None:
+    """List the shipped models."""
+    from tisr_scope.networks.bundle import bundle_names, load_bundle
+
+    for name in bundle_names():
+        bundle = load_bundle(name)
+        state = "calibrated" if bundle.calibration else "uncalibrated"
+        out.print(f"[bold]{name}[/bold]  x{bundle.config.upscale}, {state}, {bundle.licence}")
+
+
+@models_app.command("show")
+def models_show(model: str) -> None:
+    """Print the card of a model."""
+    from tisr_scope.networks.bundle import CARD, find_bundle
+
+    typer.echo((find_bundle(model) / CARD).read_text(encoding="utf-8"), nl=False)
+
+
+@models_app.command("check")
+def models_check(model: str, device: DeviceOption = "cpu") -> None:
+    """Load a model and compare its output with the one recorded in the bundle."""
+    from tisr_scope.networks.bundle import load_bundle
+
+    bundle = load_bundle(model)
+    difference = bundle.self_test(device)
+    out.print(f"[green]ok[/green] {bundle.name}: output equals the recorded one ({difference:.1g})")
+
+
+@app.command()
+def doctor(
+    folder: Annotated[Path, typer.Argument(help="Where recordings would go.")] = Path(),
+) -> None:
+    """Report whether this machine is ready: versions, adapters, GPU, display, disk speed."""
+    from tisr_scope.doctor import examine
+
+    colour = {"ok": "green", "note": "yellow", "problem": "red"}
+    findings = examine(folder)
+    for finding in findings:
+        out.print(
+            f"[{colour[finding.verdict]}]{finding.verdict:8}[/] {finding.topic}: {escape(finding.text)}"
+        )
+    if any(finding.verdict == "problem" for finding in findings):
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Entry point: deliberate errors are printed without a traceback."""
+    try:
+        app()
+    except TisrScopeError as error:
+        err.print(f"[bold red]error[/bold red] {escape(str(error))}", highlight=False)
+        sys.exit(1)
