@@ -20,7 +20,7 @@ from scipy import fft, sparse
 
 KERNEL_WIDTH = 4
 """Grid points per axis that one emitter touches."""
-_KERNEL_BETA = 2.30 * KERNEL_WIDTH
+_KERNEL_BETA = 2.45 * KERNEL_WIDTH  # least error for OTFs that end near 0.7 of Nyquist
 _TABLE_STEPS = 4096
 _MARGIN_PX = 12
 """Padding that keeps light that leaves one side of the periodic grid from entering the other."""
@@ -61,16 +61,16 @@ class Renderer:
     def __init__(self, shape: tuple[int, int], pixel_um: float, transfer: Transfer) -> None:
         self.shape = shape
         self.pixel_um = pixel_um
-        self._padded = tuple(_padded_length(n) for n in shape)
-        self._fine = tuple(n + n // 2 for n in self._padded)
-        self._step_um = pixel_um * self._padded[0] / self._fine[0]
-        self._before = tuple((p - n) // 2 for p, n in zip(self._padded, shape, strict=True))
+        self.padded_shape = tuple(_padded_length(n) for n in shape)
+        self._fine = tuple(n + n // 2 for n in self.padded_shape)
+        self._step_um = pixel_um * self.padded_shape[0] / self._fine[0]
+        self._before = tuple((p - n) // 2 for p, n in zip(self.padded_shape, shape, strict=True))
         # position of the first point of the fine grid, which is also that of the padded image
         self._first_um = tuple(
             (-(n - 1) / 2 - b) * pixel_um for n, b in zip(shape, self._before, strict=True)
         )
-        ky = fft.fftfreq(self._padded[0], pixel_um)
-        kx = fft.rfftfreq(self._padded[1], pixel_um)
+        ky = fft.fftfreq(self.padded_shape[0], pixel_um)
+        kx = fft.rfftfreq(self.padded_shape[1], pixel_um)
         radial = np.hypot(ky[:, None], kx[None, :])
         response = transfer(radial)
         kernel = np.outer(
@@ -154,14 +154,14 @@ class Renderer:
     def _image(
         self, spectrum: Complex[np.ndarray, "fine_ky fine_kx"], response: np.ndarray
     ) -> Float32[np.ndarray, "y x"]:
-        rows, columns = self._padded
+        rows, columns = self.padded_shape
         half = rows // 2
         cropped = np.empty((rows, columns // 2 + 1), np.complex64)
         width = columns // 2 + 1
         cropped[:half] = spectrum[:half, :width]
         cropped[half:] = spectrum[-half:, :width]
         cropped *= response
-        padded = fft.irfft2(cropped, s=self._padded, overwrite_x=True)
+        padded = fft.irfft2(cropped, s=self.padded_shape, overwrite_x=True)
         top, left = self._before
         image: Float32[np.ndarray, "y x"] = padded[
             top : top + self.shape[0], left : left + self.shape[1]
