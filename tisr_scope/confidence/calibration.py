@@ -36,7 +36,7 @@ class Use(Frozen):
     weights: str
     """Hash of the weights."""
     normalisation: Normalisation
-    emitted: Literal["centre", "central", "newest"] = "centre"
+    emitted: Literal["centre", "central3", "newest"] = "centre"
     """Which frame of the window is shown."""
     passes: Annotated[int, Field(ge=1)] = 6
     """Monte Carlo passes M."""

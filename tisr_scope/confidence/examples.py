@@ -18,11 +18,9 @@ from torch import Tensor
 
 from tisr_scope.data.normalise import Normalisation
 from tisr_scope.errors import CalibrationError
+from tisr_scope.inference.window import WINDOW
 from tisr_scope.networks.dpa_tisr import DpaTisr, ordered
 from tisr_scope.types import PairedStack
-
-WINDOW = 7
-"""Frames the network sees at once (Paper: Implementation details of TISR models)."""
 
 Progress = Callable[[int, int], None]
 
