@@ -50,6 +50,8 @@ class Model:
         Monte Carlo passes.
     seed : int
         Seed of the masks.
+    level : int, optional
+        Laser level of a running order the frames come from.
 
     Raises
     ------
@@ -68,6 +70,7 @@ class Model:
         device: str = "cpu",
         passes: int = 6,
         seed: int = 0,
+        level: int | None = None,
     ) -> None:
         if not bundle.config.bayesian:
             raise BundleError(
@@ -82,6 +85,7 @@ class Model:
         self.seed = seed
         self.input_mode: InputMode = input_mode
         self.pixel_size_um = pixel_size_um
+        self.level = level
         self.calibration: Calibration | None = None
         if bundle.calibration is not None:
             where = str(bundle.path / "calibration.json")
@@ -106,6 +110,7 @@ class Model:
             passes=self.passes,
             window=WINDOW,
             input_mode=self.input_mode,
+            level=self.level,
             input_scale=None if scale is None else (scale, scale),
         )
 

@@ -1,0 +1,427 @@
+"""Super-resolution of finished recordings and image stacks, every frame of them.
+
+The frames are served exactly as live: the same window, the same Monte Carlo masks for the same
+frame, the same store.  The first and last three frames have no window of their own; they come from
+the first and the last whole one, and count as uncalibrated.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol, overload
+
+import mrcfile
+import numpy as np
+import tifffile
+from jaxtyping import Float
+
+from tisr_scope.data.recording import Recording
+from tisr_scope.errors import DataError
+from tisr_scope.inference.predictor import InputMode, Model
+from tisr_scope.inference.store import Grid, ResultStore
+from tisr_scope.inference.window import WINDOW, super_resolve
+from tisr_scope.networks.bundle import Bundle, load_bundle
+from tisr_scope.provenance import provenance, write_json
+from tisr_scope.types import Prediction
+
+MOST_PIXELS_FOR_SCALE = 2**28
+"""Stacks with more pixels give their intensity scale from evenly spaced frames (1 GiB)."""
+
+
+class Source(Protocol):
+    """Wide-field frames in photo-electrons, read one at a time."""
+
+    name: str
+    pixel_size_um: float
+    interval_s: float
+    input_mode: InputMode
+    level: int | None
+
+    def __len__(self) -> int:
+        """Frames there are."""
+
+    def frame(self, t: int) -> Float[np.ndarray, "y x"]:
+        """One frame."""
+
+
+@dataclass(frozen=True)
+class OfflineSummary:
+    """Figures of one channel that was super-resolved."""
+
+    folder: str
+    model: str
+    source: str
+    frames: int
+    scale_electrons: float
+    mean_confidence: float
+    calibrated: bool
+    calibration: str
+    """Say "calibrated", or why it is not."""
+    pixel_size_um: float
+    """Super-resolved pixel."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return asdict(self)
+
+
+class RecordedChannel:
+    """One channel at one position of a recording."""
+
+    def __init__(self, recording: Recording, channel: int, position: int, level: int = 0) -> None:
+        name = recording.channels[channel]
+        self.name = name if recording.positions == 1 else f"{name}_p{position}"
+        self.pixel_size_um = recording.pixel_size_um
+        self.interval_s = recording.interval_s(channel, position)
+        patterned = recording.sim_shape[0] * recording.sim_shape[1] > 1
+        self.input_mode: InputMode = "pattern_mean" if patterned else "single"
+        self.level = level if recording.mode == "paired" else None
+        self._recording, self._place, self._level = recording, (channel, position), level
+
+    def __len__(self) -> int:
+        return self._recording.time_points
+
+    def frame(self, t: int) -> Float[np.ndarray, "y x"]:
+        """Mean over the patterns, in photo-electrons."""
+        return self._recording.widefield(t, *self._place, self._level)
+
+
+class ImageStack:
+    """Frames from a TIFF, OME-TIFF or MRC file.
+
+    Parameters
+    ----------
+    path : path
+        Two or three axes; further axes of length one are dropped.
+    pixel_size_um, interval_s : float, optional
+        Needed where the file does not tell.
+    offset_adu, electrons_per_adu : float
+        Turn stored values into photo-electrons: (value - offset) * electrons per count.
+    average : int
+        Frames of one time point, which are averaged (the patterns of SIM raw data).
+    repeat : int, optional
+        Show a single image so many times: a still time-lapse.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read as a stack, or sizes are missing.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        pixel_size_um: float | None = None,
+        interval_s: float | None = None,
+        offset_adu: float = 0.0,
+        electrons_per_adu: float = 1.0,
+        average: int = 1,
+        repeat: int | None = None,
+    ) -> None:
+        raw, found_pixel, found_interval = read_stack(path)
+        if average < 1 or len(raw) % average:
+            raise DataError(
+                f"{len(raw)} frames do not divide into groups of {average}",
+                where=str(path),
+                remedy="give the number of frames that make one wide-field image",
+            )
+        grouped = raw.reshape(-1, average, *raw.shape[1:]).mean(axis=1, dtype=np.float32)
+        self._stack = (grouped - np.float32(offset_adu)) * np.float32(electrons_per_adu)
+        if not np.isfinite(self._stack).all():
+            raise DataError("the stack holds NaN or infinite values", where=str(path))
+        if repeat is not None:
+            if len(self._stack) != 1 or repeat < 1:
+                raise DataError(
+                    f"a stack of {len(self._stack)} images cannot be repeated {repeat} times",
+                    where=str(path),
+                    remedy="repeat a single image; average the frames of a SIM stack first",
+                )
+            self._stack = np.repeat(self._stack, repeat, axis=0)
+        pixel = pixel_size_um or found_pixel
+        if pixel is None:
+            raise DataError(
+                "the file does not tell its pixel size",
+                where=str(path),
+                remedy="give the size of a pixel in the sample with --pixel-size-um",
+            )
+        self.name = path.name.partition(".")[0]
+        self.pixel_size_um = pixel
+        self.interval_s = interval_s or found_interval or 0.0
+        self.input_mode: InputMode = "pattern_mean" if average > 1 else "single"
+        self.level = None
+
+    def __len__(self) -> int:
+        return len(self._stack)
+
+    def frame(self, t: int) -> Float[np.ndarray, "y x"]:
+        """One frame in photo-electrons."""
+        image: Float[np.ndarray, "y x"] = self._stack[t]
+        return image
+
+
+def read_stack(path: Path) -> tuple[np.ndarray[Any, Any], float | None, float | None]:
+    """Frames (n, y, x) of a TIFF or MRC file, pixel size in µm and interval in s where told.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, damaged, or no stack of grey images.
+    """
+    pixel = interval = None
+    try:
+        if path.suffix.lower() == ".mrc":
+            # Old headers without a stamp are common and only worth a warning.
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", RuntimeWarning)
+                with mrcfile.open(path, permissive=True) as file:
+                    data = np.array(file.data)
+        else:
+            with tifffile.TiffFile(path) as file:
+                data = file.asarray()
+                pixel, interval = _ome_sizes(file.ome_metadata)
+    except (OSError, ValueError, tifffile.TiffFileError) as error:
+        raise DataError(
+            f"the stack cannot be read: {error}",
+            where=str(path),
+            remedy="give a recording folder, a .tif, .ome.tif or .mrc file",
+        ) from error
+    data = np.squeeze(data)
+    stack = data[None] if data.ndim == 2 else data
+    if stack.ndim != 3 or np.iscomplexobj(stack):
+        raise DataError(
+            f"an array of shape {data.shape} is no time-lapse of grey images",
+            where=str(path),
+            remedy="save one channel at one position, with axes time, y, x",
+        )
+    return stack, pixel, interval
+
+
+_MICROMETRES = {"µm": 1.0, "um": 1.0, "nm": 1e-3, "mm": 1e3}
+_SECONDS = {"s": 1.0, "ms": 1e-3, "min": 60.0}
+
+
+def _ome_sizes(metadata: str | None) -> tuple[float | None, float | None]:
+    """Pixel size in µm and interval in s from OME-XML, each None where it is not told."""
+    if not metadata:
+        return None, None
+    found = tifffile.xml2dict(metadata).get("OME", {}).get("Image", {})
+    image = found[0] if isinstance(found, list) else found
+    pixels = image.get("Pixels", {})
+    size, step = pixels.get("PhysicalSizeX"), pixels.get("TimeIncrement")
+    size_unit = _MICROMETRES.get(str(pixels.get("PhysicalSizeXUnit", "µm")))
+    step_unit = _SECONDS.get(str(pixels.get("TimeIncrementUnit", "s")))
+    return (
+        None if not size or size_unit is None else float(size) * size_unit,
+        None if not step or step_unit is None else float(step) * step_unit,
+    )
+
+
+class _Normalised(Sequence[Float[np.ndarray, "y x"]]):
+    """Frames of a source on the network's scale, read when they are asked for."""
+
+    def __init__(self, source: Source, bundle: Bundle, scale: float) -> None:
+        self._source, self._bundle, self._scale = source, bundle, scale
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    @overload
+    def __getitem__(self, index: int) -> Float[np.ndarray, "y x"]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Float[np.ndarray, "y x"]]: ...
+
+    def __getitem__(
+        self, index: int | slice
+    ) -> Float[np.ndarray, "y x"] | Sequence[Float[np.ndarray, "y x"]]:
+        if isinstance(index, slice):
+            return [self[t] for t in range(*index.indices(len(self)))]
+        frame = self._source.frame(index)
+        return self._bundle.normalisation.normalise_input(frame, self._scale)
+
+
+def stack_scale(bundle: Bundle, source: Source) -> tuple[float, str]:
+    """Intensity scale of a whole stack, and what it was taken from."""
+    total = len(source)
+    if total == 0:
+        raise DataError("there are no complete frames to super-resolve", where=source.name)
+    most = max(WINDOW, MOST_PIXELS_FOR_SCALE // source.frame(0).size)
+    chosen = np.unique(np.linspace(0, total - 1, min(total, most)).round().astype(int))
+    frames = np.stack([source.frame(int(t)) for t in chosen])
+    told = "every frame" if len(chosen) == total else f"{len(chosen)} evenly spaced frames"
+    return bundle.normalisation.scale(frames, source.name), told
+
+
+def predictions(
+    model: Model,
+    source: Source,
+    scale: float,
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[Prediction]:
+    """Every frame of a source, in the order of time."""
+    total, middle = len(source), WINDOW // 2
+    calibrated = not model.objections(scale)
+    frames = _Normalised(source, model.bundle, scale)
+    for samples in super_resolve(
+        model.network, frames, passes=model.passes, seed=model.seed, progress=progress
+    ):
+        inner = middle <= samples.time_index < total - middle
+        yield model.predict(samples, calibrated and inner)
+
+
+def infer(
+    bundle: Bundle | str | Path,
+    source: str | Path,
+    out: str | Path,
+    *,
+    channel: str | None = None,
+    device: str = "cpu",
+    passes: int = 6,
+    seed: int = 0,
+    level: int = 0,
+    pixel_size_um: float | None = None,
+    interval_s: float | None = None,
+    offset_adu: float = 0.0,
+    electrons_per_adu: float = 1.0,
+    average: int = 1,
+    repeat: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[OfflineSummary]:
+    """Super-resolve every frame of a recording or an image stack.
+
+    Parameters
+    ----------
+    bundle : Bundle, str or path
+        Bayesian model.
+    source : path
+        Folder of a recording, or a .tif, .ome.tif or .mrc file.
+    out : path
+        Each channel goes to a folder of its own in here: see :mod:`tisr_scope.inference.store`.
+    channel : str, optional
+        Only this channel of a recording.
+    device, passes, seed
+        How the network is run.
+    level : int
+        Laser level of a paired recording, from 0 (lowest).
+    pixel_size_um, interval_s, offset_adu, electrons_per_adu, average, repeat
+        Of an image stack, see :class:`ImageStack`; a recording knows its own.
+    progress : callable, optional
+        Called with (frames done, frames in all channels).
+
+    Returns
+    -------
+    list of OfflineSummary
+        One for each channel and position, also written as ``summary.json`` in its folder.
+
+    Raises
+    ------
+    TisrScopeError
+        If the model, the source or the output folder cannot be used.
+    """
+    loaded = bundle if isinstance(bundle, Bundle) else load_bundle(bundle)
+    path = Path(source)
+    sources: list[Source]
+    if path.is_dir():
+        sources = recorded_channels(Recording.open(path), channel, level)
+    else:
+        sources = [
+            ImageStack(
+                path,
+                pixel_size_um=pixel_size_um,
+                interval_s=interval_s,
+                offset_adu=offset_adu,
+                electrons_per_adu=electrons_per_adu,
+                average=average,
+                repeat=repeat,
+            )
+        ]
+    total = sum(len(one) for one in sources)
+    summaries: list[OfflineSummary] = []
+    done = 0
+
+    def report(frames: int, _: int) -> None:
+        if progress is not None:
+            progress(done + frames, total)
+
+    for one in sources:
+        model = Model(
+            loaded,
+            input_mode=one.input_mode,
+            pixel_size_um=one.pixel_size_um,
+            device=device,
+            passes=passes,
+            seed=seed,
+            level=one.level,
+        )
+        summaries.append(_infer_one(model, one, path, Path(out) / one.name, report))
+        done += len(one)
+    return summaries
+
+
+def recorded_channels(recording: Recording, channel: str | None, level: int = 0) -> list[Source]:
+    """Channels and positions of a recording.
+
+    Raises
+    ------
+    DataError
+        If there is no such channel.
+    """
+    if channel is not None and channel not in recording.channels:
+        raise DataError(
+            f"the recording has no channel {channel!r}",
+            where=str(recording.path),
+            remedy=f"choose one of {', '.join(recording.channels)}",
+        )
+    return [
+        RecordedChannel(recording, index, position, level)
+        for index, name in enumerate(recording.channels)
+        if channel in (None, name)
+        for position in range(recording.positions)
+    ]
+
+
+def _infer_one(
+    model: Model, source: Source, path: Path, folder: Path, report: Callable[[int, int], None]
+) -> OfflineSummary:
+    scale, told = stack_scale(model.bundle, source)
+    height, width = source.frame(0).shape
+    model.check_frames((height, width), source.name)
+    objections = model.objections(scale)
+    label = "calibrated" if not objections else "; ".join(objections)
+    grid = Grid(
+        shape=(height * model.upscale, width * model.upscale),
+        pixel_size_um=source.pixel_size_um / model.upscale,
+        interval_s=source.interval_s,
+        upscale=model.upscale,
+    )
+    description = model.description() | {
+        "channel": source.name,
+        "source": str(path),
+        "scale_electrons": scale,
+        "scale_from": told,
+        "calibration": label,
+        "mode": "offline",
+    }
+    total, confidences = 0, 0.0
+    with ResultStore(folder, grid, description) as store:
+        for prediction in predictions(model, source, scale, report):
+            store.append(prediction)
+            total += 1
+            confidences += float(prediction.confidence.mean())
+    summary = OfflineSummary(
+        folder=str(folder),
+        model=model.name,
+        source=str(path),
+        frames=total,
+        scale_electrons=scale,
+        mean_confidence=confidences / total,
+        calibrated=not objections,
+        calibration=label,
+        pixel_size_um=grid.pixel_size_um,
+    )
+    write_json(folder / "summary.json", summary.as_dict() | {"provenance": provenance()})
+    return summary
