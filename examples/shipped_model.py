@@ -17,7 +17,7 @@ from pathlib import Path
 
 PROFILE = "simulated_microtubules"
 # Seeds of whole recordings: a specimen is in exactly one of the three sets.
-TRAINING = range(1000, 1036)
+TRAINING = range(1000, 1040)
 VALIDATION = range(2000, 2006)
 TEST = range(3000, 3010)
 
@@ -43,22 +43,19 @@ def main() -> None:
         for seed in seeds:
             target = recordings / f"{name}_{seed}"
             if not (target / "summary.json").exists():
-                tisr("acquire", PROFILE, target, "--set", f"World.Seed={seed}", "--resume")
+                resume = ["--resume"] if target.exists() else []
+                tisr("acquire", PROFILE, target, "--set", f"World.Seed={seed}", *resume)
     pairs = folder / "pairs"
     tisr("prepare", recordings, pairs, "--split-by-name")
 
     steps = ["--steps", 40] if arguments.quick else []
     for model in ("small", "small_single_frame"):
         tisr("train", pairs, folder / model, "--preset", model, "--resume", *steps)
-    tisr("calibrate", folder / "small" / "bundle", pairs, folder / "calibrated")
-    tisr(
-        "evaluate",
-        pairs,
-        folder / "evaluation",
-        folder / "calibrated" / "bundle",
-        folder / "small" / "bundle",
-        folder / "small_single_frame" / "bundle",
-    )
+    calibrated = folder / "microtubules_small"
+    if not calibrated.exists():
+        tisr("calibrate", folder / "small" / "bundle", pairs, calibrated)
+    models = [calibrated, folder / "small" / "bundle", folder / "small_single_frame" / "bundle"]
+    tisr("evaluate", pairs, folder / "evaluation", *models)
 
 
 if __name__ == "__main__":
