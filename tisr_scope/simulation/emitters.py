@@ -49,10 +49,13 @@ class Field:
     half_height_um: float
 
     def contains(
-        self, x_um: Float[np.ndarray, " n"], y_um: Float[np.ndarray, " n"], slack_um: float = 0.0
-    ) -> Bool[np.ndarray, " n"]:
+        self,
+        x_um: Float[np.ndarray, "*n"] | float,
+        y_um: Float[np.ndarray, "*n"] | float,
+        slack_um: float = 0.0,
+    ) -> Bool[np.ndarray, "*n"]:
         """Which points of the sample lie in the field, or within ``slack_um`` of it."""
-        inside: Bool[np.ndarray, " n"] = (
+        inside: Bool[np.ndarray, "*n"] = (
             np.abs(x_um - self.x_um) < self.half_width_um + slack_um
         ) & (np.abs(y_um - self.y_um) < self.half_height_um + slack_um)
         return inside

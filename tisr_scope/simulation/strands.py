@@ -52,17 +52,18 @@ class Strands:
     """The strands that can be seen in one field."""
 
     def __init__(self, kind: StrandKind, seed: int, field: Field) -> None:
-        self._seed = seed
         parts: list[_Strand] = []
-        reach = kind.length_um[1] / 2
-        for tile in tiles(field, reach):
+        motion_um = kind.drift_um + 4 * kind.wobble_rms_um
+        for tile in tiles(field, kind.length_um[1] / 2):
             random = generator(seed, tile.row, tile.column)
             crowd = max(0.0, 1 + kind.crowding * float(random.standard_normal()))
             main = _main_direction(seed, tile.x_um, tile.y_um)
             for number in range(int(random.poisson(kind.per_um2 * tile.area_um2 * crowd))):
                 key = int(uniform(seed, tile.row, tile.column, number) * 2**53)
-                parts.append(_strand(kind, random, tile.place(random), main, key))
-        kept = [_visible(part, field, kind.drift_um + 4 * kind.wobble_rms_um) for part in parts]
+                middle, length = tile.place(random), float(random.uniform(*kind.length_um))
+                if field.contains(*middle, length / 2 + motion_um):
+                    parts.append(_strand(kind, key, middle, length, main))
+        kept = [field.contains(part.x_um, part.y_um, motion_um) for part in parts]
         pairs = [(part, keep) for part, keep in zip(parts, kept, strict=True) if keep.any()]
         strand_of = [np.full(int(keep.sum()), i) for i, (_, keep) in enumerate(pairs)]
         self._strand: Int[np.ndarray, " n"] = _joined(strand_of, np.int32)
@@ -174,13 +175,9 @@ class _Motion:
 
 
 def _strand(
-    kind: StrandKind,
-    random: np.random.Generator,
-    middle: tuple[float, float],
-    main_direction: float,
-    key: int,
+    kind: StrandKind, key: int, middle: tuple[float, float], length: float, main_direction: float
 ) -> _Strand:
-    length = float(random.uniform(*kind.length_um))
+    random = generator(key)
     count = max(4, int(length * kind.emitters_per_um))
     # stratified positions: even labelling without a visible period
     arc = (np.arange(count) + random.uniform(0, 1, count)) * (length / count)
@@ -219,11 +216,6 @@ def _strand(
         brightness=random.gamma(1 / kind.label_variance, kind.label_variance, count),
         modes=modes,
     )
-
-
-def _visible(part: _Strand, field: Field, motion_um: float) -> np.ndarray:
-    inside: np.ndarray = field.contains(part.x_um, part.y_um, motion_um)
-    return inside
 
 
 def _main_direction(seed: int, x_um: float, y_um: float) -> float:
