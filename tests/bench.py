@@ -29,12 +29,12 @@ for _number in range(7):
     CONFIG += f"#py ConfigGroup,Pattern,P{_number},Bench,Index,{_number}\n"
 
 
-def channel(name: str, laser: str, **changes: Any) -> dict[str, Any]:
+def channel(name: str, device: str, **changes: Any) -> dict[str, Any]:
     return {
         "name": name,
         "excitation_nm": 488,
         "emission_nm": 525,
-        "laser": {"device": laser, "hard_limit_mw": 20},
+        "laser": {"device": device, "hard_limit_mw": 20},
         "levels_mw": [1, 2.5, 10],
         "timelapse_mw": 4,
         "pattern_period_um": 0.25,

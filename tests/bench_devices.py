@@ -146,6 +146,8 @@ def _laser(line: str, sequence: int) -> type[_Laser]:
 
         @power.sequence_loader
         def _load(self, values: Sequence[float]) -> None:
+            if self.bench.fault == "laser refuses":
+                raise RuntimeError("interlock is open")
             self._sequence = [float(v) for v in values]
 
         @power.sequence_starter

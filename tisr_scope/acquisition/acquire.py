@@ -35,7 +35,7 @@ from tisr_scope.acquisition.running_order import (
     frame_bytes,
     running_order,
 )
-from tisr_scope.acquisition.safety import DoseMeter, light_off_afterwards
+from tisr_scope.acquisition.safety import DoseMeter, LightGuard, light_off_afterwards
 from tisr_scope.data.journal import JournalEntry
 from tisr_scope.errors import (
     LightLimitExceeded,
@@ -206,7 +206,7 @@ def acquire(
             remedy="leave the number out to go on as planned",
         )
     order = running_order(profile, mode)
-    _check_dose(profile, order)
+    _check_light(profile, order)
     cancel = cancel if cancel is not None else threading.Event()
     check_space(out, order.exposures * frame_bytes(profile))
     path = None if profile_path is None else Path(profile_path)
@@ -340,7 +340,12 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _check_dose(profile: Profile, order: RunningOrder) -> None:
+def _check_light(profile: Profile, order: RunningOrder) -> None:
+    """Refuse a run that asks for too much light before anything is begun."""
+    guard = LightGuard(profile)
+    for channel in order.channels:
+        for power in channel.powers_mw:
+            guard.check(channel.laser.device, channel.laser.property, power)
     planned = sum(order.dose_mj().values())
     limit = profile.light_dose_limit_mj
     if limit is not None and planned > limit * (1 + 1e-9):

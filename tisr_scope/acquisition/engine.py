@@ -108,16 +108,19 @@ class StrictEngine(MDAEngine):
         """Events, merged into bursts where the devices can step by themselves."""
         if self._sample_clock is not None:
             events = map(_wait_on_sample_clock, events)
-        events = takewhile(lambda _event: not self._cancel.is_set(), events)
-        if not self.use_hardware_sequencing:
-            return events
+        if self.use_hardware_sequencing:
+            events = merge(events, self._steppable())
+        return takewhile(lambda _event: not self._cancel.is_set(), events)
+
+    def _steppable(self) -> Steppable:
+        """What lasers, pattern index and SLM can step through by themselves."""
         source = self._source
         keys = set(self._guard.lasers)
         if source is not None and source.kind == "index":
             keys.add((source.device, source.property))
         uploads = source is not None and source.kind == "image"
         slm = self._profile.microscope.slm if uploads else None
-        return merge(events, Steppable.of_core(self._microscope.core, keys, slm))
+        return Steppable.of_core(self._microscope.core, keys, slm)
 
     def setup_event(self, event: MDAEvent) -> None:
         """Bring every device to where the exposure needs it, light last."""

@@ -17,7 +17,7 @@ from tisr_scope.acquisition.running_order import Mode, RunningOrder
 from tisr_scope.data.journal import JournalEntry
 from tisr_scope.data.recording import Recording
 from tisr_scope.data.store import write_interval
-from tisr_scope.errors import ProfileError, RecordingError
+from tisr_scope.errors import ProfileError, RecordingError, TisrScopeError
 from tisr_scope.profiles.library import profile_yaml
 from tisr_scope.profiles.schema import DeviceSetting, Profile
 from tisr_scope.provenance import provenance, write_json
@@ -160,7 +160,7 @@ def finish_folder(out: Path, summary: Mapping[str, Any]) -> None:
         recording = Recording.open(out)
         if recording.time_points > 1:
             write_interval(out, recording.positions, recording.interval_s())
-    except (OSError, RecordingError) as error:
+    except (OSError, TisrScopeError) as error:
         # On a full disk the summary is a loss that must not hide the reason of the stop.
         logging.getLogger(__name__).warning("the summary was not written: %s", error)
 

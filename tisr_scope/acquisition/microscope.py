@@ -168,6 +168,8 @@ class Microscope:
             if label is not None:
                 self.require_device(label)
                 choose(label)
+        for channel in self.profile.channels:
+            self.require_property(channel.laser.device, channel.laser.property)
         # Python shutters are ignored by AutoShutter, so shutters are driven explicitly.
         self.core.setAutoShutter(False)
 
@@ -331,17 +333,11 @@ class Microscope:
             If a laser or the shutter could not be turned off.
         """
         problems: list[str] = []
-        core = self.core
         lasers = {(c.laser.device, c.laser.property) for c in self.profile.channels}
-        loaded = set(core.getLoadedDevices())
-        if core.isSequenceRunning():
-            self._try(problems, core.stopSequenceAcquisition)
+        self._try(problems, self._stop_burst)
         self._try(problems, partial(self.set_shutter, False))
         for device, prop in sorted(lasers):
-            if device not in loaded:
-                continue
-            if core.isPropertySequenceable(device, prop):
-                self._try(problems, partial(core.stopPropertySequence, device, prop))
+            self._try(problems, partial(self._stop_stepping, device, prop))
             self._try(problems, partial(self.set_property, device, prop, 0))
         if problems:
             raise MicroscopeError(
@@ -349,6 +345,14 @@ class Microscope:
                 where=self.config,
                 remedy="turn the laser off by hand NOW, then check its connection",
             )
+
+    def _stop_burst(self) -> None:
+        if self.core.isSequenceRunning():
+            self.core.stopSequenceAcquisition()
+
+    def _stop_stepping(self, device: str, prop: str) -> None:
+        if self.core.isPropertySequenceable(device, prop):
+            self.core.stopPropertySequence(device, prop)
 
     @staticmethod
     def _try(problems: list[str], action: Callable[[], object]) -> None:
