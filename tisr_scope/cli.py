@@ -302,7 +302,7 @@ def train(
     """
     from tisr_scope.networks import config as presets
     from tisr_scope.networks.dpa_tisr import single_frame
-    from tisr_scope.training.settings import load_settings
+    from tisr_scope.training.recipe import load_settings
     from tisr_scope.training.train import train as run
 
     _threads(threads)
