@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from tisr_scope.errors import TrainingError
 
@@ -66,7 +67,7 @@ class State:
     """A run at one step; ``best`` are the averaged weights with the lowest validation loss."""
 
     network: nn.Module
-    averaged: nn.Module
+    averaged: AveragedModel
     optimiser: torch.optim.Optimizer
     identity: dict[str, Any]
     """Architecture and settings, as plain types, which a resumed run must share."""
@@ -81,9 +82,13 @@ class State:
     best: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def keep_best(self, validation_loss: float, psnr_db: float) -> None:
-        """Remember the averaged weights of this step."""
+        """Remember the averaged weights of this step, under the names of the network."""
         self.best_loss, self.best_psnr_db, self.best_step = validation_loss, psnr_db, self.step
-        self.best = {k: v.detach().cpu().clone() for k, v in self.averaged.state_dict().items()}
+        self.best = {
+            name.removeprefix("module."): value.detach().cpu().clone()
+            for name, value in self.averaged.state_dict().items()
+            if name.startswith("module.")
+        }
 
 
 def save_checkpoint(path: Path, state: State) -> None:
@@ -94,7 +99,7 @@ def save_checkpoint(path: Path, state: State) -> None:
     TrainingError
         If it cannot be written.
     """
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     content = {
         "version": VERSION,
         "network": state.network.state_dict(),
@@ -148,7 +153,7 @@ def load_checkpoint(path: Path, state: State) -> None:
         for name in RUNNING:
             setattr(state, name, copy.copy(content[name]))
         torch.set_rng_state(content["random"])
-        if content["random_cuda"] and torch.cuda.is_initialized():
+        if content["random_cuda"] and torch.cuda.is_available():
             torch.cuda.set_rng_state_all(content["random_cuda"])
     except (OSError, RuntimeError, KeyError, ValueError, EOFError, UnpicklingError) as error:
         raise TrainingError(

@@ -195,12 +195,18 @@ def _step(
     inputs = torch.from_numpy(batch.inputs).to(device)
     targets = torch.from_numpy(batch.targets).to(device)
     output = state.network(inputs)
-    value = objective(output, targets, mean_only=state.step < settings.l1_warmup_steps)
+    value = objective(
+        output,
+        targets,
+        mean_only=state.step < settings.l1_warmup_steps,
+        beta=settings.nll_beta,
+    )
     state.optimiser.zero_grad(set_to_none=True)
-    value.backward()
+    torch.autograd.backward(value)
     longest = math.inf if settings.clip_norm is None else settings.clip_norm
     norm = float(nn.utils.clip_grad_norm_(state.network.parameters(), longest))
-    loss = float(value.detach())
+    # The history holds the loss of the paper, whatever is optimised, so that it is one curve.
+    loss = float(objective(output.detach(), targets))
     if not math.isfinite(loss) or not math.isfinite(norm):
         origin = "\n         ".join(str(draw) for draw in batch.draws)
         raise TrainingError(
@@ -269,8 +275,7 @@ def _save(state: State, checks: ValidationSet, out: Path) -> None:
 
 def _finish(state: State, validation: PatchSampler, checks: ValidationSet, out: Path) -> None:
     """Give the network its best averaged weights and show what it does."""
-    state.averaged.load_state_dict(state.best)
-    state.network.load_state_dict(state.averaged.module.state_dict())
+    state.network.load_state_dict(state.best)
     state.network.eval()
     save_weights(out / "checkpoints" / "best.pt", state)
     with torch.inference_mode():

@@ -62,7 +62,7 @@ def bilinear(
     flat = interpolate(
         frames.flatten(0, 1), scale_factor=upscale, mode="bilinear", align_corners=False
     )
-    return flat.unflatten(0, frames.shape[:2])
+    return flat.view(*frames.shape[:3], *flat.shape[-2:])
 
 
 def psnr_db(image: Float[Tensor, "*axes fy fx"], target: Float[Tensor, "*axes fy fx"]) -> float:
