@@ -1,6 +1,7 @@
 """Model bundles: round trip, every kind of damage, and a full disk."""
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -93,7 +94,7 @@ def test_a_full_disk_leaves_the_old_bundle(folder, monkeypatch):
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(BundleError, match=r"No space left[\s\S]*free disk space"):
         save(folder, seed=1)
     with pytest.raises(BundleError, match="No space left"):
@@ -156,7 +157,7 @@ def test_an_unknown_name_lists_what_is_shipped(tmp_path, monkeypatch, original):
     assert load_bundle("tubes").path == original
     with pytest.raises(BundleError, match="no model bundle"):
         load_bundle(tmp_path / "absent")
-    with pytest.raises(BundleError, match="no model.yaml"):
+    with pytest.raises(BundleError, match=r"no model\.yaml"):
         load_bundle(tmp_path)
 
 

@@ -318,7 +318,9 @@ def test_the_single_frame_counterpart_ignores_neighbours_and_the_network_does_no
         assert differs is expected
 
 
-@pytest.mark.parametrize("config", [small(), paper(), released()], ids=["small", "paper", "released"])
+@pytest.mark.parametrize(
+    "config", [small(), paper(), released()], ids=["small", "paper", "released"]
+)
 def test_parameter_compensation_matches_the_size(config):
     with torch.device("meta"):
         alone = single_frame(config)

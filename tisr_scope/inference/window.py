@@ -181,8 +181,10 @@ class SlidingWindow:
             If there is no such frame in the window.
         """
         entries = list(self._entries)
-        if not shown or list(shown) != sorted(set(shown)) or not 0 <= shown[0] <= shown[-1] < len(
-            entries
+        if (
+            not shown
+            or list(shown) != sorted(set(shown))
+            or not 0 <= shown[0] <= shown[-1] < len(entries)
         ):
             raise DataError(
                 f"places {list(shown)} are not in a window of {len(entries)} frames",
@@ -265,9 +267,7 @@ class SlidingWindow:
             return [f.expand(copies, -1, -1, -1) for f in flows if f is not None]
 
         return (
-            Flows(
-                many(p.backward for p in pairs[::-1]), many(p.backward2 for p in pairs[:0:-1])
-            ),
+            Flows(many(p.backward for p in pairs[::-1]), many(p.backward2 for p in pairs[:0:-1])),
             Flows(many(p.forward for p in pairs), many(p.forward2 for p in pairs[1:])),
         )
 
@@ -280,8 +280,7 @@ class SlidingWindow:
         spectra: list[Spectrum | None] = []
         if network.config.rate("extraction") > 0:
             frames = torch.cat([e.frame for e in entries])
-            drawn = network.extract(frames, copies).unflatten(0, (len(entries), copies))
-            features = list(drawn.unbind(0))
+            features = list(network.extract(frames, copies).chunk(len(entries)))
             spectra = [network.spectrum(f) for f in features]
         else:
             for entry in entries:
@@ -313,7 +312,7 @@ class SlidingWindow:
         else:
             hierarchy = self._hierarchy(entries, shown, copies)
             out = self.network.reconstruct(hierarchy, frames.repeat_interleave(copies, dim=0))
-        return out.unflatten(0, (len(shown), copies))
+        return out.view(len(shown), copies, *out.shape[1:])
 
 
 def _expand(spectrum: Spectrum | None, copies: int) -> Spectrum | None:

@@ -17,62 +17,54 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 import yaml
 from jaxtyping import Float
-from pydantic import Field, ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
+from pydantic import ValidationError
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from tisr_scope.data.normalise import Normalisation
 from tisr_scope.errors import BundleError
+from tisr_scope.networks.bundle_files import (
+    CALIBRATION,
+    CARD,
+    CHECK,
+    DESCRIPTION,
+    GET_ANOTHER,
+    WEIGHTS,
+    BundleOptics,
+    Description,
+    check_finite,
+    problems,
+    read_calibration,
+    read_description,
+    read_weights,
+    replace,
+    write,
+)
 from tisr_scope.networks.config import DpaTisrConfig
 from tisr_scope.networks.dpa_tisr import DpaTisr
 from tisr_scope.profiles.library import shipped_folder
-from tisr_scope.profiles.schema import Frozen
 
-WEIGHTS, DESCRIPTION, CALIBRATION, CARD, CHECK = (
-    "model.safetensors",
-    "model.yaml",
-    "calibration.json",
-    "README.md",
-    "check.npz",
-)
+__all__ = [
+    "CARD",
+    "Bundle",
+    "BundleOptics",
+    "bundle_names",
+    "find_bundle",
+    "load_bundle",
+    "save_bundle",
+    "write_calibration",
+]
+
 CHECK_TOLERANCE = 1e-3
-_GET_ANOTHER = "copy the bundle again from where it came, or train it again with 'tisr train'"
-
-
-class BundleOptics(Frozen):
-    """Optics of the training data; a microscope that differs needs a model of its own."""
-
-    numerical_aperture: float = Field(gt=0)
-    pixel_size_um: float = Field(gt=0)
-    excitation_nm: float | None = None
-    emission_nm: float | None = None
-    interval_s: float | None = None
-
-
-class Description(Frozen):
-    """Content of ``model.yaml``."""
-
-    format_version: Literal[1] = 1
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
-    architecture: DpaTisrConfig
-    normalisation: Normalisation
-    optics: BundleOptics | None = None
-    training: dict[str, Any] = {}
-    licence: str
-    weights_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
 @dataclass(frozen=True)
@@ -148,7 +140,7 @@ class Bundle:
             raise BundleError(
                 f"the test input and output cannot be read: {error}",
                 where=where,
-                remedy=_GET_ANOTHER,
+                remedy=GET_ANOTHER,
             ) from error
         with torch.inference_mode():
             found = self.network(device)(torch.from_numpy(x).to(device)).cpu().numpy()
@@ -156,7 +148,7 @@ class Bundle:
             raise BundleError(
                 f"the output is {found.shape}, the recorded one {expected.shape}",
                 where=where,
-                remedy=_GET_ANOTHER,
+                remedy=GET_ANOTHER,
             )
         difference = float(np.abs(found - expected).max())
         if not difference <= CHECK_TOLERANCE:
@@ -211,11 +203,11 @@ def load_bundle(name_or_path: str | Path) -> Bundle:
         If anything is missing, damaged, of another kind, or not finite.
     """
     folder = find_bundle(name_or_path)
-    description = _read_description(folder / DESCRIPTION)
-    weights = _read_weights(folder / WEIGHTS, description.weights_sha256)
+    description = read_description(folder / DESCRIPTION)
+    weights = read_weights(folder / WEIGHTS, description.weights_sha256)
     _build(description.architecture, weights, str(folder))
     return Bundle(
-        description.name, folder, description, weights, _read_calibration(folder / CALIBRATION)
+        description.name, folder, description, weights, read_calibration(folder / CALIBRATION)
     )
 
 
@@ -261,7 +253,7 @@ def save_bundle(
     """
     target = Path(folder)
     state = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
-    _check_finite(state, str(target))
+    check_finite(state, str(target))
     raw = save_tensors(state)
     try:
         description = Description(
@@ -275,7 +267,7 @@ def save_bundle(
         )
     except ValidationError as error:
         raise BundleError(
-            f"the bundle cannot be described: {_problems(error)}",
+            f"the bundle cannot be described: {problems(error)}",
             where=str(target),
             remedy="name it with letters, digits, '.', '_' and '-' only",
         ) from error
@@ -285,13 +277,13 @@ def save_bundle(
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as temp:
             new = Path(temp) / "new"
             new.mkdir()
-            _write(new / WEIGHTS, raw)
+            write(new / WEIGHTS, raw)
             text = yaml.safe_dump(description.model_dump(mode="json"), sort_keys=False)
-            _write(new / DESCRIPTION, text.encode())
-            _write(new / CARD, (card or f"# {target.name}\n").encode())
+            write(new / DESCRIPTION, text.encode())
+            write(new / CARD, (card or f"# {target.name}\n").encode())
             with (new / CHECK).open("wb") as stream:
                 np.savez_compressed(stream, input=x, output=y)
-            _replace(new, target, Path(temp) / "old")
+            replace(new, target, Path(temp) / "old")
     except (OSError, yaml.YAMLError) as error:
         raise BundleError(
             f"the bundle cannot be written: {error}",
@@ -312,7 +304,7 @@ def write_calibration(folder: str | Path, calibration: dict[str, Any]) -> None:
     path = find_bundle(folder) / CALIBRATION
     temporary = path.with_suffix(".part")
     try:
-        _write(temporary, json.dumps(calibration, indent=1, allow_nan=False).encode())
+        write(temporary, json.dumps(calibration, indent=1, allow_nan=False).encode())
         temporary.replace(path)
     except (OSError, ValueError, TypeError) as error:
         temporary.unlink(missing_ok=True)
@@ -321,96 +313,6 @@ def write_calibration(folder: str | Path, calibration: dict[str, Any]) -> None:
             where=str(path),
             remedy="free disk space or copy the bundle to a folder you may write to",
         ) from error
-
-
-# ------------------------------------------------------------------------------------- details
-
-
-def _problems(error: ValidationError) -> str:
-    return "; ".join(
-        f"{'.'.join(str(p) for p in item['loc']) or 'model'}: {item['msg']}"
-        for item in error.errors()
-    )
-
-
-def _read_description(path: Path) -> Description:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise BundleError(
-            f"the model description cannot be read: {error}", where=str(path), remedy=_GET_ANOTHER
-        ) from error
-    version = content.get("format_version") if isinstance(content, dict) else None
-    if version != 1:
-        raise BundleError(
-            f"bundles of format {version!r} cannot be read, only those of format 1",
-            where=str(path),
-            remedy="use the version of tisr-scope that wrote it, or a newer one",
-        )
-    try:
-        return Description.model_validate(content)
-    except ValidationError as error:
-        raise BundleError(
-            f"the model description cannot be used: {_problems(error)}",
-            where=str(path),
-            remedy=_GET_ANOTHER,
-        ) from error
-
-
-def _read_weights(path: Path, expected: str) -> dict[str, Tensor]:
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise BundleError(
-            f"the weights cannot be read: {error}", where=str(path), remedy=_GET_ANOTHER
-        ) from error
-    found = hashlib.sha256(raw).hexdigest()
-    if found != expected:
-        raise BundleError(
-            f"the weights are not those the description names "
-            f"(SHA-256 {found[:12]}..., expected {expected[:12]}...)",
-            where=str(path),
-            remedy=_GET_ANOTHER,
-        )
-    try:
-        weights: dict[str, Tensor] = load_tensors(raw)
-    except SafetensorError as error:
-        raise BundleError(
-            f"the weights are damaged: {error}", where=str(path), remedy=_GET_ANOTHER
-        ) from error
-    _check_finite(weights, str(path))
-    return weights
-
-
-def _read_calibration(path: Path) -> dict[str, Any] | None:
-    if not path.exists():
-        return None
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BundleError(
-            f"the calibration cannot be read: {error}",
-            where=str(path),
-            remedy="calibrate again with 'tisr calibrate', or delete the file",
-        ) from error
-    if not isinstance(content, dict):
-        raise BundleError(
-            "the calibration is not a JSON object",
-            where=str(path),
-            remedy="calibrate again with 'tisr calibrate', or delete the file",
-        )
-    return content
-
-
-def _check_finite(weights: dict[str, Tensor], where: str) -> None:
-    bad = [k for k, v in weights.items() if not torch.isfinite(v).all()]
-    if bad:
-        raise BundleError(
-            f"weights are NaN or infinite in {len(bad)} tensors, the first is {bad[0]}",
-            where=where,
-            remedy="the training diverged: train again from an earlier checkpoint "
-            "with a lower rate",
-        )
 
 
 def _build(config: DpaTisrConfig, weights: dict[str, Tensor], where: str) -> DpaTisr:
@@ -450,25 +352,3 @@ def _check_pair(
     finally:
         network.train(was_training)
     return test_input, output
-
-
-def _write(path: Path, content: bytes) -> None:
-    with path.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def _replace(new: Path, target: Path, old: Path) -> None:
-    """Rename ``new`` to ``target``; put what was there back if that fails."""
-    existed = target.exists()
-    if existed:
-        target.replace(old)
-    try:
-        new.replace(target)
-    except OSError:
-        if existed:
-            old.replace(target)
-        raise
-    if existed:
-        shutil.rmtree(old, ignore_errors=True)

@@ -164,7 +164,7 @@ class DpaTisr(nn.Module):
     def branch(self, name: str) -> BranchModules:
         """Modules of one branch."""
         deformable, backbone = self.deform_align[name], self.backbone[name]
-        phase = self.phase_align[name] if name in self.phase_align else None
+        phase = self.phase_align[name] if self.config.phase != "none" else None
         assert isinstance(deformable, DeformableAlignment)
         assert phase is None or isinstance(phase, PhaseAlignment)
         return BranchModules(deformable, phase, backbone)
@@ -287,8 +287,9 @@ class DpaTisr(nn.Module):
         features = self.extract(frames)
         if not self.config.temporal:
             hierarchy = torch.cat((features, *self.refine_alone(features)), dim=1)
-            return self.reconstruct(hierarchy, frames).unflatten(0, (batch, time))
-        current = list(features.unflatten(0, (batch, time)).unbind(1))
+            out = self.reconstruct(hierarchy, frames)
+            return out.view(batch, time, *out.shape[1:])
+        current = list(features.view(batch, time, *features.shape[1:]).unbind(1))
         forward, backward = (list(f.unbind(1)) for f in self.flows(x))
         states = self.propagate(
             current,
@@ -298,7 +299,8 @@ class DpaTisr(nn.Module):
         )
         per_frame = [torch.cat(maps, dim=1) for maps in zip(current, *states, strict=True)]
         hierarchy = torch.stack(per_frame, dim=1).flatten(0, 1)
-        return self.reconstruct(hierarchy, frames).unflatten(0, (batch, time))
+        out = self.reconstruct(hierarchy, frames)
+        return out.view(batch, time, *out.shape[1:])
 
 
 def ordered(first: Sequence[Float[Tensor, "n 2 y x"]]) -> Flows:

@@ -48,7 +48,7 @@ def warp(
     padding: Literal["zeros", "border"] = "zeros",
 ) -> Float[Tensor, "n c y x"]:
     """Spatial warp by a flow in pixels (Paper: eq. 7)."""
-    grid = pixel_grid(*image.shape[-2:], like=flow)
+    grid = pixel_grid(image.shape[-2], image.shape[-1], flow)
     return sample(image, grid + flow.permute(0, 2, 3, 1), padding)
 
 

@@ -112,10 +112,10 @@ class PhaseAlignment(nn.Module):
             layers = [first, *(ResidualBlock(channels, 0.0, activation) for _ in range(2))]
         self.conv_angle = nn.Sequential(*layers)
         if zero_start:
-            if kind == "convolutions":
-                zero_initialise(layers[-1])  # type: ignore[arg-type]
-            else:
-                zero_initialise(first)
+            # Residual blocks hand a zero on, so their convolution is the one to start there.
+            decisive = layers[-1] if kind == "convolutions" else first
+            if isinstance(decisive, nn.Conv2d):
+                zero_initialise(decisive)
 
     def _share(self, code: Float[Tensor, "n c y k"], part: int) -> Float[Tensor, "n c y k"]:
         # A convolution of concatenated maps is the sum of the convolutions of each of them.

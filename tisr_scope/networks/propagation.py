@@ -142,9 +142,7 @@ def run_branch(
             flows.first[visited - 1] if visited else None,
             flows.second[visited - 2] if visited > 1 else None,
         )
-        state = (
-            checkpoint(step, *arguments, use_reentrant=False) if recompute else step(*arguments)
-        )
+        state = checkpoint(step, *arguments, use_reentrant=False) if recompute else step(*arguments)
         last = visited == len(order) - 1
         read = None if modules.phase is None or last else modules.phase.read(state)
         states.append((state, read))
