@@ -20,12 +20,14 @@ class JournalWriter:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / JOURNAL_NAME
-        self._file = self.path.open("ab")
+        # Unbuffered: what a full disk refused must not come up again when the file is closed.
+        self._file = self.path.open("ab", buffering=0)
 
     def append(self, entries: Iterable[JournalEntry]) -> None:
         """Write the lines of frames whose pixels are already on disk, and sync."""
-        self._file.write("".join(entry.line() for entry in entries).encode())
-        self._file.flush()
+        remaining = memoryview("".join(entry.line() for entry in entries).encode())
+        while remaining:
+            remaining = remaining[self._file.write(remaining) :]
         os.fsync(self._file.fileno())
 
     def close(self) -> None:

@@ -359,7 +359,7 @@ class Microscope:
         try:
             action()
         except Exception as error:
-            problems.append(str(error).splitlines()[0])
+            problems.append((str(error) or type(error).__name__).splitlines()[0])
 
     def close(self) -> None:
         """Unload all devices and let go of the core."""
