@@ -78,7 +78,11 @@ def application() -> QApplication:
             remedy=f"pip install 'tisr-scope[gui]', or {REMEDY}",
         ) from error
     running = QApplication.instance()
-    return running if isinstance(running, QApplication) else QApplication(["tisr"])
+    if isinstance(running, QApplication):
+        return running
+    app = QApplication(["tisr"])
+    app.setStyle("Fusion")
+    return app
 
 
 def show(session: Session, *, close_when_done: bool = False, picture: Path | None = None) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from qtpy.QtGui import QColor, QPalette
+
 TEXT = "#e6e9ef"
 SOFT = "#97a0b0"
 FAINT = "#5b6373"
@@ -15,11 +17,10 @@ WARN = "#e6a15c"
 BAD = "#e57373"
 
 STYLE = f"""
-QWidget {{ background: {WINDOW}; color: {TEXT}; font-size: 10pt; }}
+QWidget {{ color: {TEXT}; font-size: 10pt; }}
+QWidget#root {{ background: {WINDOW}; }}
 QFrame#card {{ background: {CARD}; border: 1px solid {EDGE}; border-radius: 10px; }}
-QFrame#card QLabel, QFrame#card QWidget {{ background: transparent; }}
 QFrame#panel {{ background: {CARD}; border: 1px solid {EDGE}; border-radius: 8px; }}
-QFrame#panel QWidget {{ background: transparent; }}
 QLabel#panelTitle {{ font-size: 11pt; font-weight: 600; }}
 QLabel#panelNote {{ color: {SOFT}; font-size: 9.5pt; }}
 QLabel#heading {{ color: {SOFT}; font-size: 8.5pt; font-weight: 600; letter-spacing: 1px; }}
@@ -44,11 +45,6 @@ QPushButton#start {{ background: {ACCENT}; color: #1a1708; border: none; font-we
 QPushButton#start:hover {{ background: #efd476; }}
 QPushButton#start:disabled {{ background: #2b2a24; color: {FAINT}; }}
 QPushButton#stop:enabled {{ color: #ffb4ab; border-color: #6b3a3a; }}
-QComboBox {{ background: #272b35; border: 1px solid #353a46; border-radius: 7px;
-    padding: 6px 10px; }}
-QComboBox::drop-down {{ border: none; width: 22px; }}
-QComboBox QAbstractItemView {{ background: #272b35; selection-background-color: #3a404e;
-    border: 1px solid #353a46; outline: none; }}
 QCheckBox {{ spacing: 8px; }}
 QCheckBox::indicator {{ width: 15px; height: 15px; border-radius: 4px; border: 1px solid #4a5160;
     background: #20242d; }}
@@ -64,3 +60,24 @@ QProgressBar::chunk {{ background: {ACCENT}; border-radius: 4px; }}
 QToolTip {{ background: #2b303b; color: {TEXT}; border: 1px solid #3d4350; padding: 4px; }}
 """
 """Dark, calm style: the images are the brightest things in the room."""
+
+
+def dark_palette() -> QPalette:
+    """Palette for what the style sheet leaves to Qt (drop-down lists, selections)."""
+    palette = QPalette()
+    roles = QPalette.ColorRole
+    for role, colour in (
+        (roles.Window, WINDOW),
+        (roles.Base, CARD),
+        (roles.AlternateBase, CARD),
+        (roles.Button, "#272b35"),
+        (roles.WindowText, TEXT),
+        (roles.Text, TEXT),
+        (roles.ButtonText, TEXT),
+        (roles.Highlight, "#3a404e"),
+        (roles.HighlightedText, TEXT),
+    ):
+        palette.setColor(role, QColor(colour))
+    for role in (roles.WindowText, roles.Text, roles.ButtonText):
+        palette.setColor(QPalette.ColorGroup.Disabled, role, QColor(FAINT))
+    return palette
