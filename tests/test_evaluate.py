@@ -12,7 +12,8 @@ from scipy import stats
 from skimage.metrics import peak_signal_noise_ratio
 from synthetic_pairs import RULE, bilinear_network, stack, write_pairs
 
-from tisr_scope.analysis.evaluate import SIM, WIDEFIELD, Evaluation, evaluate
+from tisr_scope.analysis.evaluate import SIM, WIDEFIELD, evaluate
+from tisr_scope.analysis.evaluation import Evaluation
 from tisr_scope.analysis.statistics import mean_with_limits, paired_difference
 from tisr_scope.errors import DataError
 from tisr_scope.networks.bundle import save_bundle

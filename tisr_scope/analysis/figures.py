@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
 COLOURS = ("#9a9a9a", "#2f6f9f", "#d9822b", "#3c8d5a", "#8a5aa5", "#b0413e", "#4d4d4d")
 _MOST_PX = 384
@@ -81,12 +82,14 @@ def montage_figure(rows: Sequence[MontageRow], pixel_size_um: float, *, title: s
     pixel_size_um : float
         Of the super-resolved grid.
     """
-    figure = Figure(figsize=(14.2, 0.6 + 2.55 * len(rows)), layout="constrained", dpi=150)
+    figure = Figure(figsize=(14.2, 0.5 + 2.2 * len(rows)), layout="constrained", dpi=150)
     grid = figure.subplots(len(rows), 6, squeeze=False)
     errors = [np.abs(_middle(row.result) - _middle(row.target)) for row in rows]
     error_top = max(float(np.percentile(error, 99.5)) for error in errors)
     for place, (row, error) in enumerate(zip(rows, errors, strict=True)):
         line = grid[place]
+        line[4].set_box_aspect(error.shape[0] / error.shape[1])
+        line[2].set_box_aspect(error.shape[0] / error.shape[1])
         _show(line[0], row.widefield, "wide field")
         _show(line[1], row.result, "super-resolved")
         _show(line[2], row.truth, "simulated truth")
@@ -96,12 +99,13 @@ def montage_figure(rows: Sequence[MontageRow], pixel_size_um: float, *, title: s
         if shown is not None:
             figure.colorbar(shown, ax=line[4], fraction=0.046, pad=0.02)
         shown = _show(line[5], error, "absolute error to SIM", "magma", (0, error_top))
-        figure.colorbar(shown, ax=line[5], fraction=0.046, pad=0.02)
+        if shown is not None:
+            figure.colorbar(shown, ax=line[5], fraction=0.046, pad=0.02)
         line[0].set_ylabel(row.label, fontsize=9)
         if place:
-            for axes in line[[0, 1, 2, 3, 5]]:
+            for axes in line[[0, 1, 2, 3, 5] if row.confidence is not None else range(6)]:
                 axes.set_title("")
-    _scale_bar(grid[0, 0], min(rows[0].result.shape[1], _MOST_PX), pixel_size_um)
+    _scale_bar(grid[0, 0], _middle(rows[0].result).shape, pixel_size_um)
     if title:
         figure.suptitle(title, fontsize=10)
     return figure
@@ -119,33 +123,44 @@ def _show(
     heading: str,
     colours: str = "gray",
     limits: tuple[float, float] | None = None,
-) -> object:
+) -> AxesImage | None:
     axes.set_title(heading, fontsize=9)
     axes.set_xticks([])
     axes.set_yticks([])
     if image is None:
         axes.set_facecolor("#f0f0f0")
-        axes.text(0.5, 0.5, "not there", ha="center", va="center", transform=axes.transAxes)
-        axes.set_aspect("equal")
+        axes.text(0.5, 0.5, "none", ha="center", va="center", transform=axes.transAxes)
         return None
     shown = _middle(image)
     low, high = limits or (
         max(0.0, float(np.percentile(shown, 1))),
         float(np.percentile(shown, 99.8)),
     )
-    return axes.imshow(shown, cmap=colours, vmin=low, vmax=high, interpolation="nearest")
+    drawn: AxesImage = axes.imshow(
+        shown, cmap=colours, vmin=low, vmax=high, interpolation="nearest"
+    )
+    return drawn
 
 
-def _scale_bar(axes: Axes, width_px: int, pixel_size_um: float) -> None:
-    """White bar of a round length near a fifth of the width."""
-    wanted = 0.2 * width_px * pixel_size_um
+def _scale_bar(axes: Axes, shape: tuple[int, ...], pixel_size_um: float) -> None:
+    """White bar of a round length near a fifth of the width, in the lower right corner."""
+    height, width = shape
+    wanted = 0.2 * width * pixel_size_um
     length = min((0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0), key=lambda um: abs(np.log(um / wanted)))
-    right, bottom = 0.95 * width_px, 0.95 * width_px
+    right, bottom = 0.95 * width, 0.95 * height
     left = right - length / pixel_size_um
-    axes.plot([left, right], [bottom, bottom], color="white", linewidth=3, solid_capstyle="butt")
+    axes.plot(
+        [left, right],
+        [bottom, bottom],
+        color="white",
+        linewidth=3,
+        solid_capstyle="butt",
+        scalex=False,
+        scaley=False,
+    )
     axes.text(
         (left + right) / 2,
-        bottom - 0.025 * width_px,
+        bottom - 0.025 * height,
         f"{length:g} µm",
         color="white",
         ha="center",
