@@ -32,9 +32,7 @@ def main() -> None:
     patterns = []
     for angle in (1.480, 2.527, 3.574):
         for phase in range(3):
-            grating = Pattern(
-                period_um=0.1807, angle_rad=angle, phase_rad=2 * math.pi * phase / 3
-            )
+            grating = Pattern(period_um=0.1807, angle_rad=angle, phase_rad=2 * math.pi * phase / 3)
             image = slm_image(grating, world.slm_shape, world.pixel_um / SLM_OVERSAMPLING)
             patterns.append(PatternKey(bytes([len(patterns)]), image))
     for pattern in patterns:  # first use prepares each pattern
@@ -54,7 +52,6 @@ def main() -> None:
             {
                 "size_px": options.size,
                 "specimen": options.specimen,
-                "emitters": int(world.population("488").at(world.time_s()).x_um.size),
                 "frames_per_s": round(len(seconds) / sum(seconds), 1),
                 "frames_per_cpu_s": round(len(seconds) / cpu, 1),
                 "median_ms": round(1e3 * seconds[len(seconds) // 2], 2),

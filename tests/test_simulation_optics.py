@@ -8,14 +8,13 @@ from scipy.special import j1
 
 from tisr_scope.sim.patterns import Pattern, centred_coordinates, even_slm_image, grating, slm_image
 from tisr_scope.simulation.light import PatternLight
-from tisr_scope.simulation.optics import Renderer, cutoff, incoherent_otf
+from tisr_scope.simulation.optics import IncoherentOtf, Renderer, cutoff
 
 PIXEL_UM = 0.0626
 CUTOFF = cutoff(1.49, 525.0)
 
 
-def otf(frequency: np.ndarray) -> np.ndarray:
-    return incoherent_otf(frequency, CUTOFF)
+otf = IncoherentOtf(CUTOFF)
 
 
 def airy(radius_um: np.ndarray) -> np.ndarray:
@@ -32,7 +31,7 @@ def emitters(count: int, half_um: float) -> tuple[np.ndarray, np.ndarray, np.nda
 
 def test_cutoff_and_otf_of_a_circular_pupil() -> None:
     assert pytest.approx(5.676, abs=1e-3) == CUTOFF
-    values = incoherent_otf(np.array([0.0, CUTOFF / 2, CUTOFF, 2 * CUTOFF]), CUTOFF)
+    values = otf(np.array([0.0, CUTOFF / 2, CUTOFF, 2 * CUTOFF]))
     np.testing.assert_allclose(
         values, [1, 2 / np.pi * (np.pi / 3 - np.sqrt(3) / 4), 0, 0], atol=1e-12
     )

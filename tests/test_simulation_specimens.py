@@ -7,7 +7,7 @@ import pytest
 
 from tisr_scope.errors import MicroscopeError
 from tisr_scope.simulation.emitters import Field
-from tisr_scope.simulation.optics import Renderer, cutoff, incoherent_otf
+from tisr_scope.simulation.optics import IncoherentOtf, Renderer, cutoff
 from tisr_scope.simulation.randomness import uniform
 from tisr_scope.simulation.specimens import (
     CCPS,
@@ -20,7 +20,7 @@ from tisr_scope.simulation.strands import Strands
 from tisr_scope.simulation.vesicles import Vesicles
 
 FIELD = Field(0.0, 0.0, 4.7, 4.7)
-RENDERER = Renderer((128, 128), 0.0626, lambda k: incoherent_otf(k, cutoff(1.49, 525.0)))
+RENDERER = Renderer((128, 128), 0.0626, IncoherentOtf(cutoff(1.49, 525.0)))
 
 
 def image(name: str, seed: int, field: Field = FIELD, time_s: float = 0.0) -> np.ndarray:

@@ -16,8 +16,8 @@ from tisr_scope.profiles.library import config_path, load_profile
 from tisr_scope.profiles.schema import DeviceSetting
 from tisr_scope.sim.patterns import even_slm_image
 from tisr_scope.simulation.config import is_simulation, load_world
-from tisr_scope.simulation.optics import cutoff, incoherent_otf
-from tisr_scope.simulation.truth import cosine_apodisation, is_simulated, truth_stack
+from tisr_scope.simulation.optics import CosineApodisation, IncoherentOtf, cutoff
+from tisr_scope.simulation.truth import is_simulated, truth_stack
 from tisr_scope.simulation.world import PatternKey
 
 PROFILE = load_profile("simulated_microtubules")
@@ -75,10 +75,10 @@ def test_truth_seen_through_the_microscope_is_the_frame(tmp_path: Path) -> None:
     truth = truth_stack(recording)
     assert truth.shape == (2, 256, 256)
     assert truth.dtype == np.float32
-    apodisation = cosine_apodisation(EDGE)
+    apodisation = CosineApodisation(EDGE)
 
     def to_otf(k: np.ndarray) -> np.ndarray:
-        otf = incoherent_otf(k, cutoff(1.49, 525.0))
+        otf = IncoherentOtf(cutoff(1.49, 525.0))(k)
         return np.where(otf > 0, otf / np.maximum(apodisation(k), 1e-3), 0)
 
     for frame, image in zip(frames, truth, strict=True):

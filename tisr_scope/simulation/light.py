@@ -10,6 +10,8 @@ reduced to the modulation m that the microscope reaches.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 import numpy as np
 from jaxtyping import Float32, UInt8
 
@@ -28,9 +30,18 @@ class PatternLight:
         Contrast reached in the sample, 0 to 1.
     pixel_um : float
         One SLM pixel in the sample.
+    name : hashable
+        What this light is known by, where its images are kept; its own without one.
     """
 
-    def __init__(self, image: UInt8[np.ndarray, "y x"], modulation: float, pixel_um: float) -> None:
+    def __init__(
+        self,
+        image: UInt8[np.ndarray, "y x"],
+        modulation: float,
+        pixel_um: float,
+        name: Hashable = None,
+    ) -> None:
+        self.name = object() if name is None else name
         level = image.astype(np.float32) / 255
         mean = float(level.mean(dtype=np.float64))
         self.mean = 2 * mean

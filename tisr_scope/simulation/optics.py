@@ -12,7 +12,8 @@ The OTF stands for the whole detection path, pixel included.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from jaxtyping import Complex, Float, Float32
@@ -22,11 +23,8 @@ KERNEL_WIDTH = 4
 """Grid points per axis that one emitter touches."""
 _KERNEL_BETA = 2.45 * KERNEL_WIDTH  # least error for OTFs that end near 0.7 of Nyquist
 _TABLE_STEPS = 4096
-_MARGIN_PX = 12
+MARGIN_PX = 12
 """Padding that keeps light that leaves one side of the periodic grid from entering the other."""
-
-Transfer = Callable[[Float[np.ndarray, "ky kx"]], Float[np.ndarray, "ky kx"]]
-"""A rotationally symmetric transfer function of spatial frequency in cycles/um."""
 
 
 def cutoff(numerical_aperture: float, emission_nm: float) -> float:
@@ -34,13 +32,40 @@ def cutoff(numerical_aperture: float, emission_nm: float) -> float:
     return 2 * numerical_aperture / (emission_nm * 1e-3)
 
 
-def incoherent_otf(
-    frequency: Float[np.ndarray, "ky kx"], cutoff_per_um: float
-) -> Float[np.ndarray, "ky kx"]:
-    """OTF of an aberration-free circular pupil, 1 at zero and 0 from the cut-off on."""
-    q = np.clip(np.abs(frequency) / cutoff_per_um, 0, 1)
-    otf: Float[np.ndarray, "ky kx"] = 2 / np.pi * (np.arccos(q) - q * np.sqrt(1 - q * q))
-    return otf
+class Transfer(Protocol):
+    """A rotationally symmetric transfer function; hashable, so that renderers can be kept."""
+
+    def __call__(self, frequency: Float[np.ndarray, "*k"]) -> Float[np.ndarray, "*k"]:
+        """Transfer at radial frequencies in cycles/um."""
+
+    def __hash__(self) -> int:
+        """Equal functions have equal hashes."""
+
+
+@dataclass(frozen=True)
+class IncoherentOtf:
+    """OTF of an aberration-free circular pupil: 1 at zero and 0 from the cut-off on."""
+
+    cutoff_per_um: float
+
+    def __call__(self, frequency: Float[np.ndarray, "*k"]) -> Float[np.ndarray, "*k"]:
+        """Transfer at radial frequencies in cycles/um."""
+        q = np.clip(np.abs(frequency) / self.cutoff_per_um, 0, 1)
+        otf: Float[np.ndarray, "*k"] = 2 / np.pi * (np.arccos(q) - q * np.sqrt(1 - q * q))
+        return otf
+
+
+@dataclass(frozen=True)
+class CosineApodisation:
+    """A quarter cosine from 1 at zero to 0 at the edge, as SIM reconstructions are filtered."""
+
+    edge_per_um: float
+
+    def __call__(self, frequency: Float[np.ndarray, "*k"]) -> Float[np.ndarray, "*k"]:
+        """Transfer at radial frequencies in cycles/um."""
+        q = np.clip(np.abs(frequency) / self.edge_per_um, 0, 1)
+        transfer: Float[np.ndarray, "*k"] = np.cos(0.5 * np.pi * q).clip(0)
+        return transfer
 
 
 class Renderer:
@@ -54,7 +79,7 @@ class Renderer:
         Height and width of the image in pixels.
     pixel_um : float
         Pixel size; the transfer function must vanish from ``1 / (2 pixel_um)`` on.
-    transfer : callable
+    transfer : Transfer
         Transfer function of the radial frequency in cycles/um.
     """
 
@@ -83,7 +108,7 @@ class Renderer:
     @property
     def reach_um(self) -> tuple[float, float]:
         """Half-height and half-width within which emitters are drawn; the rest is ignored."""
-        inner = _MARGIN_PX - 3
+        inner = MARGIN_PX - 3
         y, x = ((n / 2 + inner) * self.pixel_um for n in self.shape)
         return y, x
 
@@ -171,7 +196,7 @@ class Renderer:
 
 def _padded_length(length: int) -> int:
     """Shortest length with the margin that is a multiple of 16 and has only factors 2, 3, 5."""
-    padded = -(-(length + 2 * _MARGIN_PX) // 16) * 16
+    padded = -(-(length + 2 * MARGIN_PX) // 16) * 16
     while fft.next_fast_len(padded // 16, real=True) != padded // 16:
         padded += 16
     return padded

@@ -12,7 +12,6 @@ with detection cut-off fc and pattern frequency k0.  Reconstructions use the sam
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,8 +23,7 @@ from tisr_scope.errors import DataError, RecordingError
 from tisr_scope.profiles.library import config_path
 from tisr_scope.profiles.schema import DeviceSetting, Profile
 from tisr_scope.simulation.config import is_simulation, load_world
-from tisr_scope.simulation.optics import Transfer, cutoff
-from tisr_scope.simulation.world import World
+from tisr_scope.simulation.optics import CosineApodisation, cutoff
 
 
 class Entry(Protocol):
@@ -148,36 +146,11 @@ def truth_stack(
             )
         world.stage_um = (_mean(cameras, "stage_x_um"), _mean(cameras, "stage_y_um"))
         left = 1 - _mean(cameras, f"bleached_fraction_{line}")
-        stack.append(left * noiseless(world, line, _mean(cameras, "sim_time_s"), edge, upscale))
+        image = world.photons(
+            line, _mean(cameras, "sim_time_s"), transfer=CosineApodisation(edge), upscale=upscale
+        )
+        stack.append(left * image)
     return np.stack(stack).astype(np.float32)
-
-
-def noiseless(
-    world: World, line: str, time_s: float, edge_per_um: float, upscale: int
-) -> Float32[np.ndarray, "fy fx"]:
-    """Unbleached specimen under even light, seen through the cosine apodisation.
-
-    In photons per camera pixel area, at the world's present power and exposure.
-    """
-    height, width = world.frame_shape
-    renderer = world.renderer(
-        (height * upscale, width * upscale),
-        world.pixel_um / upscale,
-        ("apodisation", edge_per_um),
-        cosine_apodisation(edge_per_um),
-    )
-    per_emitter, per_pixel = world.scale(line)
-    emitters = world.population(line).at(time_s)
-    weight = emitters.brightness * np.float32(per_emitter * upscale**2)
-    image = renderer.render(emitters.x_um, emitters.y_um, weight)
-    haze = renderer.render_density(world.haze_density(renderer))
-    truth: Float32[np.ndarray, "fy fx"] = image + haze * np.float32(per_pixel)
-    return truth
-
-
-def cosine_apodisation(edge_per_um: float) -> Transfer:
-    """Transfer function that falls as a cosine from 1 at zero to 0 at the edge (cycles/um)."""
-    return lambda k: np.cos(0.5 * math.pi * np.clip(k / edge_per_um, 0, 1)).clip(0)
 
 
 def _light(recording: SimulatedRecording, channel: int) -> tuple[float, float]:

@@ -22,25 +22,20 @@ from __future__ import annotations
 import math
 import threading
 import time
-import zlib
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 import numpy as np
-from jaxtyping import Float, Float32, UInt8, UInt16
+from jaxtyping import Float32, UInt8, UInt16
 
 from tisr_scope.errors import MicroscopeError
+from tisr_scope.simulation.cache import Cache
 from tisr_scope.simulation.camera import Sensor
-from tisr_scope.simulation.emitters import Field, Population
 from tisr_scope.simulation.light import SLM_OVERSAMPLING, PatternLight
-from tisr_scope.simulation.optics import Renderer, Transfer, cutoff, incoherent_otf
-from tisr_scope.simulation.randomness import uniform
-from tisr_scope.simulation.specimens import find_specimen, haze
-
-T = TypeVar("T")
+from tisr_scope.simulation.optics import IncoherentOtf, Transfer, cutoff
+from tisr_scope.simulation.scene import Brightness, Scene, View
+from tisr_scope.simulation.specimens import find_specimen
 
 REFERENCE_MW_MS = 10.0
 """Power times exposure at which ``peak_photons`` is defined: 1 mW for 10 ms."""
@@ -105,11 +100,9 @@ class World:
         self._sample_time_s = 0.0
         self._wall_zero = time.monotonic()
         self._dose_mj: dict[tuple[str, float, float], float] = {}
-        self._optics: _Cache[Renderer] = _Cache(4)
-        self._sensors: _Cache[Sensor] = _Cache(1)
-        self._populations: _Cache[Population] = _Cache(6)
-        self._lights: _Cache[PatternLight] = _Cache(24)
-        self._hazes: _Cache[Float32[np.ndarray, "y x"]] = _Cache(64)
+        self._sensors: Cache[Sensor] = Cache(1)
+        self._lights: Cache[PatternLight] = Cache(24)
+        self.scene = Scene()
 
     # -- what the devices tell ------------------------------------------------------------
 
@@ -161,16 +154,15 @@ class World:
             start_s = self.time_s()
             middle_s = start_s + exposure_s / 2
             light = self._light()
-            lit = {
-                name: line
-                for name, line in self.lines.items()
-                if light is not None and line.power_mw > 0
-            }
             bleached = {name: self.bleached_fraction(name) for name in self.lines}
             photons = None
-            for name in lit:
-                part = self.photons(name, middle_s, light) * np.float32(1 - bleached[name])
-                photons = part if photons is None else photons + part
+            for name, line in self.lines.items():
+                if light is not None and line.power_mw > 0:
+                    part = self.photons(name, middle_s, light) * np.float32(1 - bleached[name])
+                    photons = part if photons is None else photons + part
+                    key = (name, *self.stage_um)
+                    dose = line.power_mw * exposure_s * light.mean
+                    self._dose_mj[key] = self._dose_mj.get(key, 0.0) + dose
             image = self._sensor().expose(photons, exposure_s, self.seed, self.frames)
             metadata: dict[str, object] = {
                 "sim_time_s": middle_s,
@@ -185,11 +177,6 @@ class World:
             for name, line in self.lines.items():
                 metadata[f"power_mw_{name}"] = line.power_mw
                 metadata[f"bleached_fraction_{name}"] = bleached[name]
-            for name, line in lit.items():
-                assert light is not None
-                key = (name, *self.stage_um)
-                dose = line.power_mw * exposure_s * light.mean
-                self._dose_mj[key] = self._dose_mj.get(key, 0.0) + dose
             self.frames += 1
             end_s = start_s + exposure_s + READOUT_S
             self._sample_time_s = end_s
@@ -205,91 +192,37 @@ class World:
         return -math.expm1(-dose / self.bleach_dose_mj)
 
     def photons(
-        self, line: str, time_s: float, light: PatternLight | None
-    ) -> Float[np.ndarray, "y x"]:
-        """Mean photons per pixel of an unbleached fluorophore, without noise.
+        self,
+        line: str,
+        time_s: float,
+        light: PatternLight | None = None,
+        transfer: Transfer | None = None,
+        upscale: int = 1,
+    ) -> Float32[np.ndarray, "y x"]:
+        """Mean photons of an unbleached fluorophore, at the present power and exposure.
 
-        Parameters
-        ----------
-        line : str
-            Laser line; its present power and the present exposure count.
-        time_s : float
-            Age of the sample.
-        light : PatternLight or None
-            Structured light; None is even light of intensity 1.
+        ``transfer`` is the detection OTF where None; the rest as in :meth:`Scene.photons`.
         """
         of = self.lines[line]
-        cut = cutoff(self.numerical_aperture, of.emission_nm)
-        renderer = self.renderer(self.frame_shape, self.pixel_um, ("otf", cut), _otf(cut))
-        per_emitter, per_pixel = self.scale(line)
-        emitters = self.population(line).at(time_s)
-        weight = emitters.brightness * np.float32(per_emitter)
-        if light is not None:
-            weight *= light.at(emitters.x_um, emitters.y_um)
-        image = renderer.render(emitters.x_um, emitters.y_um, weight)
-        return image + self._haze_image(line, renderer, light) * np.float32(per_pixel)
-
-    def scale(self, line: str) -> tuple[float, float]:
-        """Photons per unit of emitter brightness, and per unit of haze and camera pixel."""
-        of = self.lines[line]
+        if transfer is None:
+            transfer = IncoherentOtf(cutoff(self.numerical_aperture, of.emission_nm))
         peak = self.peak_photons * of.power_mw * self.exposure_ms / REFERENCE_MW_MS
-        return peak * find_specimen(of.specimen).emitter_photons, peak * self.background
-
-    def population(self, line: str) -> Population:
-        """Structures of a line's specimen that can be seen where the stage stands."""
-        specimen = self.lines[line].specimen
-        height, width = self.frame_shape
-        slack = 0.7  # a little more than the rendering margin: structures move into view
-        seen = Field(
-            *self.stage_um,
-            half_width_um=width / 2 * self.pixel_um + slack,
-            half_height_um=height / 2 * self.pixel_um + slack,
+        brightness = Brightness(
+            emitter=peak * find_specimen(of.specimen).emitter_photons, haze=peak * self.background
         )
-        key = (specimen, self.seed, seen)
-        return self._populations.get(
-            key, lambda: find_specimen(specimen).populate(self._sample_seed(specimen), seen)
-        )
-
-    def _sample_seed(self, specimen: str) -> int:
-        """Different specimens of one seed are independent of each other."""
-        return int(uniform(self.seed, zlib.crc32(specimen.encode())) * 2**53)
-
-    def renderer(
-        self, shape: tuple[int, int], pixel_um: float, name: Hashable, transfer: Transfer
-    ) -> Renderer:
-        """Renderer, kept by its name for the next frame."""
-        return self._optics.get(
-            (shape, pixel_um, name), lambda: Renderer(shape, pixel_um, transfer)
-        )
-
-    def haze_density(self, renderer: Renderer) -> Float[np.ndarray, "fine_y fine_x"]:
-        """Cytosolic haze on a renderer's fine grid, mean about 1."""
-        y, x = renderer.fine_coordinates()
-        return haze(self.seed, x[None, :] + self.stage_um[0], y[:, None] + self.stage_um[1])
-
-    def _haze_image(
-        self, line: str, renderer: Renderer, light: PatternLight | None
-    ) -> Float32[np.ndarray, "y x"]:
-        def make() -> Float32[np.ndarray, "y x"]:
-            density = self.haze_density(renderer)
-            if light is not None:
-                y, x = (c.astype(np.float32) for c in renderer.fine_coordinates())
-                density = density * light.at(
-                    np.broadcast_to(x[None, :], density.shape),
-                    np.broadcast_to(y[:, None], density.shape),
-                )
-            return renderer.render_density(density)
-
-        key = (line, self.seed, self.stage_um, id(renderer), id(light))
-        return self._hazes.get(key, make)
+        view = View(of.specimen, self.seed, self.stage_um, self.frame_shape, self.pixel_um)
+        return self.scene.photons(view, transfer, time_s, brightness, light, upscale)
 
     def _light(self) -> PatternLight | None:
         pattern = self._slm
         if pattern is None or not self.shutter_open:
             return None
+        key = (pattern.digest, self.modulation, self.pixel_um)
         light = self._lights.get(
-            (pattern.digest, self.modulation, self.pixel_um),
-            lambda: PatternLight(pattern.image, self.modulation, self.pixel_um / SLM_OVERSAMPLING),
+            key,
+            lambda: PatternLight(
+                pattern.image, self.modulation, self.pixel_um / SLM_OVERSAMPLING, key
+            ),
         )
         return None if light.dark else light
 
@@ -303,27 +236,6 @@ class PatternKey:
 
     digest: bytes
     image: UInt8[np.ndarray, "y x"]
-
-
-class _Cache(OrderedDict[Hashable, T]):
-    """Small store that drops what was used longest ago."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self._size = size
-
-    def get(self, key: Hashable, make: Callable[[], T]) -> T:  # type: ignore[override]
-        if key in self:
-            self.move_to_end(key)
-            return self[key]
-        value = self[key] = make()
-        while len(self) > self._size:
-            self.popitem(last=False)
-        return value
-
-
-def _otf(cutoff_per_um: float) -> Transfer:
-    return lambda frequency: incoherent_otf(frequency, cutoff_per_um)
 
 
 # -- joining --------------------------------------------------------------------------------
