@@ -195,12 +195,7 @@ def _step(
     inputs = torch.from_numpy(batch.inputs).to(device)
     targets = torch.from_numpy(batch.targets).to(device)
     output = state.network(inputs)
-    value = objective(
-        output,
-        targets,
-        mean_only=state.step < settings.l1_warmup_steps,
-        beta=settings.nll_beta,
-    )
+    value = objective(output, targets, mean_only=state.step < settings.l1_warmup_steps)
     state.optimiser.zero_grad(set_to_none=True)
     torch.autograd.backward(value)
     longest = math.inf if settings.clip_norm is None else settings.clip_norm

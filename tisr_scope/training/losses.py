@@ -30,7 +30,6 @@ def laplace_nll(
     mean: Float[Tensor, "batch time 1 y x"],
     scale: Float[Tensor, "batch time 1 y x"],
     target: Float[Tensor, "batch time 1 y x"],
-    beta: float = 0.0,
 ) -> Float[Tensor, ""]:
     """Negative log-likelihood of a Laplace distribution, without its log 2 (Paper: eq. 24).
 
@@ -39,12 +38,6 @@ def laplace_nll(
     mean, scale : tensors
         Location and scale b of every pixel, on the normalised scale.
     target : tensor
-    beta : float
-        Weight every pixel by its present b to this power, without a gradient of the weight
-        (after Seitzer et al., "On the pitfalls of heteroscedastic uncertainty estimation",
-        ICLR 2022).  The likelihood divides the gradient of the mean by b, so dim, certain
-        background outweighs bright structure; at 1 the mean has the gradient of L1, and b still
-        has its optimum at the mean absolute error.  0 is eq. 24.
 
     Raises
     ------
@@ -54,8 +47,7 @@ def laplace_nll(
     _alike(mean, target)
     _alike(scale, target)
     b = scale + SCALE_FLOOR
-    likelihood = (target - mean).abs() / b + b.log()
-    return (likelihood * b.detach() ** beta).mean() if beta else likelihood.mean()
+    return ((target - mean).abs() / b + b.log()).mean()
 
 
 def objective(
@@ -63,11 +55,10 @@ def objective(
     target: Float[Tensor, "batch time 1 y x"],
     *,
     mean_only: bool = False,
-    beta: float = 0.0,
 ) -> Float[Tensor, ""]:
     """L1 for a network of one output, Laplace likelihood for one of two (mean, scale).
 
-    ``beta`` is that of :func:`laplace_nll`.  ``mean_only`` trains the mean of a Bayesian network with L1, which gives the likelihood a
+    ``mean_only`` trains the mean of a Bayesian network with L1, which gives the likelihood a
     start at which its scale is not driven by gross errors.
     """
     outputs = output.shape[2]
@@ -75,7 +66,7 @@ def objective(
         return l1(output[:, :, :1], target)
     if outputs != 2:
         raise DataError(f"a network gives a mean, or a mean and a scale, not {outputs} outputs")
-    return laplace_nll(output[:, :, :1], output[:, :, 1:], target, beta)
+    return laplace_nll(output[:, :, :1], output[:, :, 1:], target)
 
 
 def _alike(output: Tensor, target: Tensor) -> None:

@@ -46,11 +46,6 @@ class TrainingSettings(Frozen):
     l1_warmup_steps: Annotated[int, Field(ge=0)] = 200
     """Steps with L1 before the Laplace likelihood of a Bayesian network."""
 
-    nll_beta: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """0 is the likelihood of the paper; 1 gives the mean of a Bayesian network the gradient of
-    L1, which brings up dim structure much sooner (:func:`~tisr_scope.training.losses.laplace_nll`).
-    """
-
     log_every: Count = 20
     validate_every: Count = 250
     validation_patches: Count = 12
