@@ -251,7 +251,7 @@ class StrictEngine(MDAEngine):
             raise MicroscopeError(
                 f"a burst of {len(event.events)} exposures cannot be armed: {error}",
                 where=self._microscope.config,
-                remedy="check the trigger wiring, or record without bursts (--no-bursts)",
+                remedy="check the trigger wiring, or record with bursts=False",
             ) from error
 
     def _disarm(self, event: SequencedEvent) -> None:
@@ -295,7 +295,7 @@ class StrictEngine(MDAEngine):
             raise MicroscopeError(
                 f"the camera gave {taken} of {wanted} frames of a burst",
                 where=self._profile.microscope.camera.device,
-                remedy="check camera trigger and cable, or record without bursts (--no-bursts)",
+                remedy="check camera trigger and cable, or record with bursts=False",
             )
 
     # --------------------------------------------------------------------------------- frames

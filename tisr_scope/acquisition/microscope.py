@@ -213,9 +213,10 @@ class Microscope:
             )
 
     def set_property(self, device: str, prop: str, value: str | float | int) -> None:
-        """Set a device property, or raise with the reason it was refused."""
+        """Set a device property and wait for the device, or raise with the reason."""
         try:
             self.core.setProperty(device, prop, value)
+            self.core.waitForDevice(device)
         except Exception as error:
             self.require_property(device, prop)
             raise MicroscopeError(
@@ -334,10 +335,15 @@ class Microscope:
         """
         problems: list[str] = []
         lasers = {(c.laser.device, c.laser.property) for c in self.profile.channels}
-        self._try(problems, self._stop_burst)
+        # A camera or a sequence that does not stop is not light; a laser left on is.
+        with suppress(Exception):
+            if self.core.isSequenceRunning():
+                self.core.stopSequenceAcquisition()
         self._try(problems, partial(self.set_shutter, False))
         for device, prop in sorted(lasers):
-            self._try(problems, partial(self._stop_stepping, device, prop))
+            with suppress(Exception):
+                if self.core.isPropertySequenceable(device, prop):
+                    self.core.stopPropertySequence(device, prop)
             self._try(problems, partial(self.set_property, device, prop, 0))
         if problems:
             raise MicroscopeError(
@@ -345,14 +351,6 @@ class Microscope:
                 where=self.config,
                 remedy="turn the laser off by hand NOW, then check its connection",
             )
-
-    def _stop_burst(self) -> None:
-        if self.core.isSequenceRunning():
-            self.core.stopSequenceAcquisition()
-
-    def _stop_stepping(self, device: str, prop: str) -> None:
-        if self.core.isPropertySequenceable(device, prop):
-            self.core.stopPropertySequence(device, prop)
 
     @staticmethod
     def _try(problems: list[str], action: Callable[[], object]) -> None:

@@ -122,6 +122,9 @@ def light_off_afterwards(light_off: Callable[[], None], cancel: threading.Event)
         yield
     finally:
         try:
+            # An impatient second Ctrl-C must not leave the last laser on.
+            for number in previous:
+                signal.signal(number, signal.SIG_IGN)
             light_off()
         finally:
             atexit.unregister(light_off)
