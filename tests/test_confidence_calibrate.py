@@ -23,7 +23,7 @@ from tisr_scope.types import PairedStack
 
 NOISE, SCALE = 0.05, 0.02
 FIXED = Interval(gamma=None)
-QUICK = FineTuning(steps=40, learning_rate=0.06, passes=1)
+QUICK = FineTuning(steps=60, learning_rate=0.03, passes=1)
 SPLIT = {"train": [1, 2], "validation": [3], "test": [4, 5]}
 
 

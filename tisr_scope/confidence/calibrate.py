@@ -132,7 +132,7 @@ def calibrate(
         original_weights=source.weights_hash,
         intervals=_entries(result, chosen.intervals),
         k=result.k,
-        k_source="parabola" if result.k == result.search.k else "best tried",
+        k_source=_source(result),
         trials=tuple((t.k, t.ece) for t in result.search.trials),
         fine_tuning=chosen.fine_tuning,
         psnr_validation=_psnr(result.validation),
@@ -177,6 +177,14 @@ def load_subsets(pairs: Path, channel: str | None = None) -> dict[Subset, list[P
         subset: [pair for pair in part if channel in (None, pair.channel)]
         for subset, part in found.items()
     }
+
+
+def _source(
+    result: CalibrationResult,
+) -> Literal["parabola", "best tried", "original weights"]:
+    if result.k is None:
+        return "original weights"
+    return result.search.source if result.k == result.search.k else "best tried"
 
 
 def _psnr(stages: dict[Stage, Judgement]) -> tuple[float, float]:

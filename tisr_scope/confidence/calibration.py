@@ -71,8 +71,9 @@ class Calibration(Frozen):
     """Hash of the weights before the fine-tuning."""
     intervals: Annotated[tuple[IntervalCalibration, ...], Field(min_length=1)]
     """The interval the fine-tuning aimed at comes first."""
-    k: float
-    k_source: str
+    k: float | None
+    """Suppression factor; None where the original weights were kept."""
+    k_source: Literal["parabola", "best tried", "original weights"]
     trials: tuple[tuple[float, float], ...]
     """(k, ECE on validation recordings) of each trial."""
     fine_tuning: FineTuning

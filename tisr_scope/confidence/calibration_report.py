@@ -83,7 +83,7 @@ def card_text(original: Path, result: CalibrationResult, settings: CalibrationSe
         "## Calibration",
         "",
         f"Expected calibration error on {subset} recordings, {settings.passes} passes, "
-        f"k = {result.k:.3f}:",
+        + ("original weights:" if result.k is None else f"k = {result.k:.3f}:"),
         "",
         "| credible interval | before | fine-tuned | as used |",
         "|---|---|---|---|",

@@ -6,7 +6,7 @@ errors come from test recordings, which decide nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,7 +17,7 @@ from tisr_scope.confidence.recalibration import RecalibrationMap, fit_recalibrat
 from tisr_scope.data.normalise import Normalisation
 from tisr_scope.errors import CalibrationError
 from tisr_scope.networks.dpa_tisr import DpaTisr
-from tisr_scope.profiles.schema import Frozen
+from tisr_scope.profiles.schema import Frozen, Positive
 from tisr_scope.types import PairedStack
 
 TARGET_ECE = 0.03
@@ -47,6 +47,8 @@ class CalibrationSettings(Frozen):
     judged_frames: int = 8
     """Most centre frames of a validation or test recording."""
     patch_px: int = 128
+    psnr_loss_db: Positive = 0.1
+    """Most a trial may lose in PSNR on validation recordings and still be taken."""
     seed: int = 0
 
 
@@ -59,8 +61,9 @@ class CalibrationResult:
     network : DpaTisr
         With the calibrated weights.
     search : KSearch
-    k : float
-        Suppression factor of these weights.
+    k : float, optional
+        Suppression factor of these weights; None where every trial cost too much fidelity and
+        the original weights were kept.
     maps : tuple
         For each interval its recalibration map, or None.
     validation, test : dict
@@ -74,7 +77,7 @@ class CalibrationResult:
 
     network: DpaTisr
     search: KSearch
-    k: float
+    k: float | None
     maps: tuple[RecalibrationMap | None, ...]
     validation: dict[Stage, Judgement]
     test: dict[Stage, Judgement] | None
@@ -167,14 +170,8 @@ def calibrate_network(
     search = search_k(trial, before.reliability[0].relative_ece, chosen.delta, chosen.max_steps)
     if search.k not in tried:
         trial(search.k)
-    k = min(tried, key=lambda candidate: tried[candidate][1].error())
-    notes = [f"k search: {search.source}, {search.reason}"]
-    if k != search.k:
-        notes.append(
-            f"the trial k = {k:.3g} had a smaller validation error than k = {search.k:.3g} of the "
-            f"{search.source}, and was kept"
-        )
-    tuned, after = tried[k]
+    k, notes = _choose(search, {at: found for at, (_, found) in tried.items()}, before, chosen)
+    tuned, after = (network, before) if k is None else tried[k]
     maps = _recalibration(before, after, chosen.post_hoc, len(chosen.intervals))
     if any(maps):
         notes.append("a monotone recalibration map fitted on validation recordings is applied")
@@ -221,6 +218,36 @@ def _check(
                 f"there are no {name} recordings",
                 remedy="prepare pairs from more recordings; the split is made by recording",
             )
+
+
+def _choose(
+    search: KSearch,
+    tried: Mapping[float, Judgement],
+    before: Judgement,
+    settings: CalibrationSettings,
+) -> tuple[float | None, list[str]]:
+    """Trial with the least validation error among those that keep the PSNR, and what to say."""
+    notes = [f"k search: {search.source}, {search.reason}"]
+    floor = before.mean_psnr - settings.psnr_loss_db
+    kept = {k: found.error() for k, found in tried.items() if found.mean_psnr >= floor}
+    if len(kept) < len(tried):
+        notes.append(
+            f"{len(tried) - len(kept)} of {len(tried)} trials lost more than "
+            f"{settings.psnr_loss_db:g} dB and were left out"
+        )
+    if not kept or min(kept.values()) >= before.error():
+        notes.append(
+            "no fine-tuning was better than the original weights, which were kept; a lower "
+            "learning rate may help"
+        )
+        return None, notes
+    k = min(kept, key=lambda candidate: kept[candidate])
+    if k != search.k:
+        notes.append(
+            f"the trial k = {k:.3g} was taken instead of k = {search.k:.3g} of the search: "
+            "its validation error is smaller, or it keeps the fidelity"
+        )
+    return k, notes
 
 
 def _recalibration(
