@@ -131,6 +131,19 @@ def test_a_torn_last_line_is_left_out(finished: Recording, tmp_path: Path) -> No
     assert cut.verify() == 35
 
 
+def test_going_on_after_a_kill(finished: Recording, tmp_path: Path) -> None:
+    """Half a journal line and frames without a line: both are recorded again."""
+    path = _copy(finished, tmp_path)
+    (path / "summary.json").unlink()
+    lines = (path / "journal.jsonl").read_bytes().splitlines(keepends=True)
+    (path / "journal.jsonl").write_bytes(b"".join(lines[:25]) + lines[25][:40])
+    summary = acquire(finished.profile, path, "paired", resume=True)
+    again = Recording.open(path)
+    assert (summary.reason, again.time_points, again.verify()) == ("completed", 2, 36)
+    assert np.array_equal(again.frames(0), finished.frames(0))
+    assert again.settings == finished.settings
+
+
 def test_damage_is_named(finished: Recording, tmp_path: Path) -> None:
     path = _copy(finished, tmp_path)
     lines = (path / "journal.jsonl").read_text().splitlines()
