@@ -336,6 +336,12 @@ def test_runs_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
         run(tmp_path, settings(), resume=True)
 
 
+def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(TrainingError, match="cannot be made"):
+        run(tmp_path / "file", settings())
+
+
 def test_validation_recordings_are_never_trained_on(tmp_path: Path) -> None:
     sampler = PatchSampler([cell("same")], Normalisation(), PATCHES, batch=1)
     with pytest.raises(TrainingError, match="also trained on: same"):

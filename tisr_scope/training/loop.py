@@ -5,14 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import math
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any, Literal
 
 import torch
@@ -30,6 +27,7 @@ from tisr_scope.training.checkpoint import (
     write_atomic,
 )
 from tisr_scope.training.figures import draw_losses, draw_samples
+from tisr_scope.training.interrupt import interruptible
 from tisr_scope.training.losses import objective
 from tisr_scope.training.settings import TrainingSettings
 from tisr_scope.training.validation import ValidationSet, validate, validation_set
@@ -116,7 +114,7 @@ def fit(
             remedy="resume it, or choose another folder",
         )
     _no_leak(training, validation)
-    folder.mkdir(parents=True, exist_ok=True)
+    _make(folder)
     network.to(device).train()
     state = _start(network, settings, architecture)
     if last.exists():
@@ -125,7 +123,7 @@ def fit(
     checks = validation_set(validation, settings.validation_patches, device)
 
     began = time.perf_counter() - 60 * state.minutes
-    with _interruptible(cancel) as stopped:
+    with interruptible(cancel) as stopped:
         while (ended := _ending(state, settings, stopped)) is None:
             batch = training.batch(state.step)
             loss, norm = _step(state, batch, settings, device)
@@ -153,6 +151,17 @@ def fit(
         bilinear_psnr_db=checks.bilinear_psnr_db,
         checkpoint=last,
     )
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrainingError(
+            f"the folder cannot be made: {error.strerror}",
+            where=str(folder),
+            remedy="choose a folder that you may write to",
+        ) from error
 
 
 def _start(network: nn.Module, settings: TrainingSettings, architecture: dict[str, Any]) -> State:
@@ -301,26 +310,3 @@ def _no_leak(training: PatchSampler, validation: PatchSampler) -> None:
             f"validation recordings are also trained on: {', '.join(sorted(shared))}",
             remedy="split by recording: prepare the pairs again",
         )
-
-
-@contextmanager
-def _interruptible(cancel: threading.Event | None) -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C into a request to stop; a second one interrupts at once."""
-    pressed = threading.Event()
-
-    def press(number: int, frame: FrameType | None) -> None:
-        if pressed.is_set():
-            raise KeyboardInterrupt
-        pressed.set()
-
-    def stopped() -> bool:
-        return pressed.is_set() or (cancel is not None and cancel.is_set())
-
-    if threading.current_thread() is not threading.main_thread():
-        yield stopped
-        return
-    before = signal.signal(signal.SIGINT, press)
-    try:
-        yield stopped
-    finally:
-        signal.signal(signal.SIGINT, before)
