@@ -121,7 +121,10 @@ def test_pits_diffuse_at_the_stated_rate() -> None:
     mean_d = (low + high) / 2
     cycle = np.zeros(pits._key.size, np.int64)
     for lag in (2.0, 5.0, 15.0):
-        steps = [pits._walk(t + lag, cycle) - pits._walk(t, cycle) for t in range(0, 400, 40)]
+        steps = [
+            pits._walk(float(t) + lag, cycle) - pits._walk(float(t), cycle)
+            for t in np.arange(0.0, 400.0, 40.0)
+        ]
         square = np.mean([(s**2).sum(axis=1).mean() for s in steps])
         assert 0.5 < square / (4 * mean_d * lag) < 2.0
 

@@ -35,7 +35,7 @@ from tisr_scope.simulation.world import (
     World,
     current_world,
 )
-from tisr_scope.simulation.world_device import WorldDevice
+from tisr_scope.simulation.world_device import Setting, WorldDevice
 
 __all__ = [
     "Laser488",
@@ -108,7 +108,7 @@ class SimulatedCamera(CameraDevice):
         return self._world.frame_shape[0]
 
     @height.setter
-    def _set_height(self, value: int) -> None:
+    def _set_height(self, value: Setting) -> None:
         self._reshape((int(value), self._world.frame_shape[1]))
 
     @pymm_property(name="Width", limits=(16, 2048), property_type=int)
@@ -117,7 +117,7 @@ class SimulatedCamera(CameraDevice):
         return self._world.frame_shape[1]
 
     @width.setter
-    def _set_width(self, value: int) -> None:
+    def _set_width(self, value: Setting) -> None:
         self._reshape((self._world.frame_shape[0], int(value)))
 
     @pymm_property(name="LastFrame", is_read_only=True)
@@ -129,7 +129,7 @@ class SimulatedCamera(CameraDevice):
         """Exposure time in milliseconds."""
         return self._world.exposure_ms
 
-    def set_exposure(self, exposure: float) -> None:
+    def set_exposure(self, exposure: Setting) -> None:
         """Set the exposure time in milliseconds."""
         if not 0.01 <= float(exposure) <= 10_000:
             raise ValueError(f"exposure of {exposure} ms is outside 0.01 to 10000 ms")
@@ -199,7 +199,7 @@ class SimulatedSLM(SLMDevice):
         """Show the loaded image."""
         self._world.show(self._loaded)
 
-    def set_exposure(self, interval_ms: float) -> None:
+    def set_exposure(self, interval_ms: Setting) -> None:
         """Accepted and kept; an image stays until the next one."""
         self._exposure_ms = float(interval_ms)
 
@@ -241,11 +241,11 @@ class Laser(GenericDevice):
         return self._line.power_mw
 
     @power.setter
-    def _set_power(self, value: float) -> None:
-        self._apply(value)
+    def _set_power(self, value: Setting) -> None:
+        self._apply(float(value))
 
     @power.sequence_loader
-    def _load(self, values: Sequence[float]) -> None:
+    def _load(self, values: Sequence[Setting]) -> None:
         self._sequence.load([float(v) for v in values])
 
     @power.sequence_starter
@@ -300,7 +300,7 @@ class SimulatedXYStage(XYStageDevice):
         self._world = current_world()
         self._origin = (0.0, 0.0)
 
-    def set_position_um(self, x: float, y: float) -> None:
+    def set_position_um(self, x: Setting, y: Setting) -> None:
         """Move to a position in micrometres."""
         origin_x, origin_y = self._origin
         self._world.stage_um = (float(x) + origin_x, float(y) + origin_y)

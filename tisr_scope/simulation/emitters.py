@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32
@@ -32,6 +32,7 @@ class Emitters:
         return Emitters(empty, empty, empty)
 
 
+@runtime_checkable
 class Population(Protocol):
     """The structures of one specimen that can be seen in one field."""
 
@@ -55,9 +56,9 @@ class Field:
         slack_um: float = 0.0,
     ) -> Bool[np.ndarray, "*n"]:
         """Which points of the sample lie in the field, or within ``slack_um`` of it."""
-        inside: Bool[np.ndarray, "*n"] = (
-            np.abs(x_um - self.x_um) < self.half_width_um + slack_um
-        ) & (np.abs(y_um - self.y_um) < self.half_height_um + slack_um)
+        across = np.abs(x_um - self.x_um) < self.half_width_um + slack_um
+        along = np.abs(y_um - self.y_um) < self.half_height_um + slack_um
+        inside: Bool[np.ndarray, "*n"] = np.asarray(across & along)
         return inside
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Complex, Float, Float32
@@ -32,6 +32,7 @@ def cutoff(numerical_aperture: float, emission_nm: float) -> float:
     return 2 * numerical_aperture / (emission_nm * 1e-3)
 
 
+@runtime_checkable
 class Transfer(Protocol):
     """A rotationally symmetric transfer function; hashable, so that renderers can be kept."""
 

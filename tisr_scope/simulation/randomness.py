@@ -23,10 +23,13 @@ def uniform(seed: int, *indices: np.ndarray | int) -> Float[np.ndarray, "*shape"
         Broadcast together; every combination of indices has its own number.
     """
     with np.errstate(over="ignore"):
-        state = _mixed(np.asarray(seed, np.int64).astype(np.uint64) + _STEP)
+        state = _mixed(np.array([seed], np.int64).astype(np.uint64) + _STEP)
         for index in indices:
             state = _mixed((state ^ np.asarray(index, np.int64).astype(np.uint64)) + _STEP)
-    numbers: Float[np.ndarray, "*shape"] = (state >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    shape = np.broadcast_shapes(*(np.shape(index) for index in indices))
+    numbers: Float[np.ndarray, "*shape"] = np.asarray(
+        (state >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    ).reshape(shape)
     return numbers
 
 

@@ -19,7 +19,7 @@ MICROTUBULES = StrandKind(
     per_um2=0.20,
     length_um=(6.0, 18.0),
     tube_radius_um=(0.020, 0.030),  # 25 nm tube with its antibody or tag: 40 to 60 nm wide
-    emitters_per_um=45,
+    emitters_per_um=45.0,
     label_variance=0.25,
     bend_rad=0.38,
     direction_spread_rad=0.55,
@@ -35,7 +35,7 @@ MITOCHONDRIA = StrandKind(
     per_um2=0.075,
     length_um=(1.2, 5.5),
     tube_radius_um=(0.15, 0.30),  # outer membrane of hollow tubes
-    emitters_per_um=500,
+    emitters_per_um=500.0,
     label_variance=0.2,
     bend_rad=0.8,
     direction_spread_rad=0.8,
@@ -122,7 +122,7 @@ def find_specimen(name: str) -> Specimen:
 
 
 def haze(
-    seed: int, x_um: Float[np.ndarray, "*points"], y_um: Float[np.ndarray, "*points"]
+    seed: int, x_um: Float[np.ndarray, "*columns"], y_um: Float[np.ndarray, "*rows"]
 ) -> Float[np.ndarray, "*points"]:
     """Dim cytosolic label: a smooth field with mean near 1, a function of the sample position."""
     total = np.zeros(np.broadcast(x_um, y_um).shape)

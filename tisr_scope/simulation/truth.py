@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32
@@ -26,6 +26,7 @@ from tisr_scope.simulation.config import is_simulation, load_world
 from tisr_scope.simulation.optics import CosineApodisation, cutoff
 
 
+@runtime_checkable
 class Entry(Protocol):
     """What is needed of a journal entry."""
 
@@ -46,6 +47,7 @@ class Entry(Protocol):
         """Metadata the camera gave with the frame."""
 
 
+@runtime_checkable
 class SimulatedRecording(Protocol):
     """What is needed of a recording."""
 

@@ -7,6 +7,9 @@ from pymmcore_plus.experimental.unicore import GenericDevice, pymm_property
 from tisr_scope.simulation.specimens import SPECIMENS, find_specimen
 from tisr_scope.simulation.world import Line, new_world
 
+Setting = int | float | str
+"""A property value as Micro-Manager hands it over, from a script or a configuration file."""
+
 
 class WorldDevice(GenericDevice):
     """The sample and the optics; load it before the other simulated devices."""
@@ -21,7 +24,7 @@ class WorldDevice(GenericDevice):
         return self.world.seed
 
     @seed.setter
-    def _set_seed(self, value: int) -> None:
+    def _set_seed(self, value: Setting) -> None:
         self.world.new_sample(int(value))
 
     @pymm_property(name="Specimen488", allowed_values=list(SPECIMENS))
@@ -48,7 +51,7 @@ class WorldDevice(GenericDevice):
         return self._line("488").emission_nm
 
     @emission_488.setter
-    def _set_emission_488(self, value: float) -> None:
+    def _set_emission_488(self, value: Setting) -> None:
         self._line("488").emission_nm = float(value)
 
     @pymm_property(name="Emission560_nm", limits=(400.0, 900.0))
@@ -57,7 +60,7 @@ class WorldDevice(GenericDevice):
         return self._line("560").emission_nm
 
     @emission_560.setter
-    def _set_emission_560(self, value: float) -> None:
+    def _set_emission_560(self, value: Setting) -> None:
         self._line("560").emission_nm = float(value)
 
     @pymm_property(name="NumericalAperture", limits=(0.1, 1.7))
@@ -66,7 +69,7 @@ class WorldDevice(GenericDevice):
         return self.world.numerical_aperture
 
     @numerical_aperture.setter
-    def _set_numerical_aperture(self, value: float) -> None:
+    def _set_numerical_aperture(self, value: Setting) -> None:
         self.world.numerical_aperture = float(value)
 
     @pymm_property(name="PixelSize_um", limits=(0.01, 1.0))
@@ -75,7 +78,7 @@ class WorldDevice(GenericDevice):
         return self.world.pixel_um
 
     @pixel_size.setter
-    def _set_pixel_size(self, value: float) -> None:
+    def _set_pixel_size(self, value: Setting) -> None:
         self.world.pixel_um = float(value)
 
     @pymm_property(name="Modulation", limits=(0.0, 1.0))
@@ -84,7 +87,7 @@ class WorldDevice(GenericDevice):
         return self.world.modulation
 
     @modulation.setter
-    def _set_modulation(self, value: float) -> None:
+    def _set_modulation(self, value: Setting) -> None:
         self.world.modulation = float(value)
 
     @pymm_property(name="PeakPhotons", limits=(0.1, 10_000.0))
@@ -93,7 +96,7 @@ class WorldDevice(GenericDevice):
         return self.world.peak_photons
 
     @peak_photons.setter
-    def _set_peak_photons(self, value: float) -> None:
+    def _set_peak_photons(self, value: Setting) -> None:
         self.world.peak_photons = float(value)
 
     @pymm_property(name="Background", limits=(0.0, 1.0))
@@ -102,7 +105,7 @@ class WorldDevice(GenericDevice):
         return self.world.background
 
     @background.setter
-    def _set_background(self, value: float) -> None:
+    def _set_background(self, value: Setting) -> None:
         self.world.background = float(value)
 
     @pymm_property(name="BleachDose_mJ", limits=(0.0, 1e9))
@@ -111,7 +114,7 @@ class WorldDevice(GenericDevice):
         return self.world.bleach_dose_mj
 
     @bleach_dose.setter
-    def _set_bleach_dose(self, value: float) -> None:
+    def _set_bleach_dose(self, value: Setting) -> None:
         self.world.bleach_dose_mj = float(value)
 
     @pymm_property(name="Realtime", limits=(0, 1), property_type=int)
@@ -120,7 +123,7 @@ class WorldDevice(GenericDevice):
         return int(self.world.realtime)
 
     @realtime.setter
-    def _set_realtime(self, value: int) -> None:
+    def _set_realtime(self, value: Setting) -> None:
         now = self.world.time_s()
         self.world.realtime = bool(int(value))
         self.world.set_time(now)
@@ -131,7 +134,7 @@ class WorldDevice(GenericDevice):
         return self.world.time_s()
 
     @time.setter
-    def _set_time(self, value: float) -> None:
+    def _set_time(self, value: Setting) -> None:
         self.world.set_time(float(value))
 
     def _line(self, name: str) -> Line:
