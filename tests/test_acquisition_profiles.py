@@ -15,7 +15,7 @@ from tisr_scope.acquisition.running_order import running_order
 from tisr_scope.data.recording import Recording
 from tisr_scope.errors import ProfileError
 from tisr_scope.profiles.library import load_profile
-from tisr_scope.profiles.schema import DeviceSetting, Profile
+from tisr_scope.profiles.schema import DeviceSetting, Preset, Profile
 
 
 def small_world(profile: Profile) -> tuple[Profile, list[DeviceSetting]]:
@@ -49,7 +49,7 @@ def test_bursts_change_no_pixel_of_the_simulated_microscope(tmp_path: Path) -> N
 
 def test_time_passes_for_the_simulated_sample(tmp_path: Path) -> None:
     profile, settings = small_world(load_profile("simulated_microtubules"))
-    slow = profile.timelapse.model_copy(update={"interval_s": 5.0})  # type: ignore[union-attr]
+    slow = profile.timelapse.model_copy(update={"interval_s": 5.0})
     profile = profile.model_copy(update={"timelapse": slow})
     summary = acquire(profile, tmp_path / "out", "timelapse", settings=settings, time_points=4)
     recording = Recording.open(tmp_path / "out")
@@ -83,18 +83,14 @@ def test_checking_lists_everything(tmp_path: Path) -> None:
     assert check_profile(good) == []
     channels = [
         good.channels[0].model_copy(
-            update={"presets": bench_channels_presets("blue") + bench_channels_presets("pink")}
+            update={
+                "presets": tuple(Preset(group="Filter", preset=name) for name in ("blue", "pink"))
+            }
         )
     ]
     findings = check_profile(good.model_copy(update={"channels": tuple(channels)}))
     assert [f.severity for f in findings] == ["error", "error"]
     assert all("it has green, red" in str(f) and f.remedy for f in findings)
-
-
-def bench_channels_presets(name: str) -> tuple[object, ...]:
-    from tisr_scope.profiles.schema import Preset
-
-    return (Preset(group="Filter", preset=name),)
 
 
 def test_an_interval_that_cannot_be_kept(tmp_path: Path) -> None:

@@ -147,9 +147,7 @@ def test_missing_mode(tmp_path: Path) -> None:
 
 def test_axes_that_cannot_be_recorded(tmp_path: Path) -> None:
     order = running_order(bench_profile(tmp_path), "paired")
-    deep = order.sequence.replace(
-        axis_order=("t", "p", "c", "z"), z_plan={"range": 2, "step": 1}
-    )
+    deep = order.sequence.replace(axis_order=("t", "p", "c", "z"), z_plan={"range": 2, "step": 1})
     with pytest.raises(ValidationError, match="'z'"):
         RunningOrder.model_validate({**order.model_dump(), "sequence": deep})
 
@@ -164,7 +162,7 @@ def test_explained_in_words() -> None:
 
 
 def _merged(folder: Path, laser: int, slm: int, mode: str = "paired") -> list[useq.MDAEvent]:
-    order = running_order(bench_profile(folder), mode)  # type: ignore[arg-type]
+    order = running_order(bench_profile(folder), mode)
     return list(merge(order.events((32, 32)), Steppable({LASER_A: laser}, slm)))
 
 
@@ -189,9 +187,9 @@ def test_bursts_keep_the_pattern(tmp_path: Path) -> None:
     held = _merged(tmp_path, 8, 0)
     assert all(np.array_equal(b.slm_image, plain[3 * n].slm_image) for n, b in enumerate(held))
     whole = _merged(tmp_path, 64, 64)
-    images = [image for burst in whole for image in burst.slm_sequence]  # type: ignore[attr-defined]
+    images = [image for burst in whole for image in burst.slm_sequence]
     assert images == [np.asarray(e.slm_image).tobytes() for e in plain]
-    assert whole[0].property_sequences[LASER_A] == ["1", "2.5", "10"] * 6  # type: ignore[attr-defined]
+    assert whole[0].property_sequences[LASER_A] == ["1", "2.5", "10"] * 6
 
 
 def test_presets_end_a_burst(tmp_path: Path) -> None:
@@ -201,4 +199,4 @@ def test_presets_end_a_burst(tmp_path: Path) -> None:
     )
     events = running_order(profile, "paired").events()
     merged = merge(events, Steppable({LASER_A: 64}, 0))
-    assert [len(e.events) for e in merged] == [3] * 12  # type: ignore[attr-defined]
+    assert [len(e.events) for e in merged] == [3] * 12
