@@ -15,7 +15,7 @@ from tisr_scope.confidence.calibration import Use, apply_calibration, load_calib
 from tisr_scope.confidence.confidence_map import confidence, half_width
 from tisr_scope.confidence.examples import centre_features, centres, halo_px, make_examples
 from tisr_scope.confidence.fine_tuning import FineTuning, Interval, fine_tune
-from tisr_scope.confidence.iteration import CalibrationSettings
+from tisr_scope.confidence.iteration import CalibrationSettings, calibrate_network
 from tisr_scope.errors import CalibrationError
 from tisr_scope.networks.bundle import load_bundle, save_bundle
 from tisr_scope.networks.dpa_tisr import DpaTisr, small
@@ -23,7 +23,7 @@ from tisr_scope.types import PairedStack
 
 NOISE, SCALE = 0.05, 0.02
 FIXED = Interval(gamma=None)
-QUICK = FineTuning(steps=60, learning_rate=0.03, passes=1)
+QUICK = FineTuning(alpha=0.1, steps=60, learning_rate=0.03, passes=1)
 SPLIT = {"train": [1, 2], "validation": [3], "test": [4, 5]}
 
 
@@ -204,3 +204,51 @@ def test_networks_without_a_scale_and_short_recordings_are_refused(tmp_path: Pat
     short = PairedStack("short", "488", data.widefield[:, :5], data.target[:5], PIXEL_UM, 1.0)
     with pytest.raises(CalibrationError, match="hold no window"):
         make_examples(network, short, RULE, 0)
+
+
+def test_fine_tuning_that_costs_fidelity_is_not_taken() -> None:
+    """A senseless learning rate ruins every trial: the weights stay, the map still helps."""
+    network = bilinear_network(SCALE)
+    result = calibrate_network(
+        network,
+        [pair(1)],
+        [pair(2)],
+        [pair(3)],
+        normalisation=RULE,
+        level=0,
+        settings=CalibrationSettings(
+            intervals=(FIXED,),
+            passes=1,
+            max_steps=3,
+            fine_tuning=FineTuning(steps=5, learning_rate=3.0, passes=1),
+        ),
+    )
+    assert result.k is None
+    for name, value in result.network.state_dict().items():
+        assert torch.equal(value, network.state_dict()[name])
+    assert any("were left out" in note for note in result.notes)
+    assert result.maps[0] is not None and result.test is not None
+    assert result.test["before"].error() > 0.25
+    assert result.test["fine-tuned"].error() == result.test["before"].error()
+    assert result.test["recalibrated"].error() < 0.03
+
+
+def test_networks_with_dropout_before_the_reconstruction_keep_their_windows() -> None:
+    torch.manual_seed(5)
+    config = small().model_copy(
+        update={"dropout_in": ("extraction", "reconstruction"), "temporal": False, "channels": 4}
+    )
+    network = DpaTisr(config).eval()
+    examples = [make_examples(network, pair(1), RULE, 0, most=2)]
+    assert examples[0].features is None and examples[0].frames.shape[1] == 7
+    settings = FineTuning(steps=2, learning_rate=1e-3, whole_network=True)
+    tuned = fine_tune(network, examples, FIXED, 0.5, settings)
+    changed = {
+        name.split(".")[0]
+        for name, value in tuned.state_dict().items()
+        if not torch.equal(value, network.state_dict()[name])
+    }
+    assert {"feat_extract", "backbone", "reconstruction", "conv_last"} <= changed
+    cached = [make_examples(bilinear_network(SCALE), pair(1), RULE, 0)]
+    with pytest.raises(CalibrationError, match="cached features"):
+        fine_tune(bilinear_network(SCALE), cached, FIXED, 0.5, settings)

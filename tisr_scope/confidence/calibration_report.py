@@ -32,7 +32,7 @@ def write_report(folder: Path, result: CalibrationResult, settings: CalibrationS
             ]
     figure = folder / "reliability.png"
     reliability_figure(
-        diagrams, title=f"{subset} recordings, {settings.intervals[0].name} interval"
+        diagrams, title=f"{subset.capitalize()} recordings, {settings.intervals[0].name} interval"
     ).savefig(figure)
     with (folder / "reliability.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
