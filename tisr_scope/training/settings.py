@@ -25,7 +25,7 @@ class TrainingSettings(Frozen):
     normalisation: Normalisation = Normalisation()
     seed: Annotated[int, Field(ge=0)] = 0
 
-    learning_rate: Rate = 1e-3
+    learning_rate: Rate = 2e-3
     schedule: Literal["cosine", "halving", "constant"] = "cosine"
     """Cosine decay over the run, or halving every ``halve_every_steps`` as in the paper."""
     warmup_steps: Annotated[int, Field(ge=0)] = 50
