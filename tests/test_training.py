@@ -165,7 +165,7 @@ def test_cosine_rises_falls_and_follows_steps_not_time() -> None:
     assert np.all(np.diff(rates[10:]) < 0)
     assert rates[50] == pytest.approx((1 + 0.01) / 2 * 1e-3)
     assert chosen.rate(100, 0.0) == pytest.approx(1e-5)
-    timed = settings(steps=None, max_minutes=5, warmup_steps=0)
+    timed = settings(steps=None, max_minutes=5, warmup_steps=0, learning_rate=1e-3)
     assert timed.rate(7, 2.5) == pytest.approx((1 + 0.01) / 2 * 1e-3)
 
 
