@@ -80,45 +80,50 @@ def summary_figure(
         Whether the confidence is calibrated here.
     """
     figure = Figure(figsize=(15.4, 10.4), dpi=110, facecolor=PAPER)
-    grid = figure.add_gridspec(
-        3, 10, height_ratios=(1, 1, 0.86), left=0.035, right=0.975, top=0.925, bottom=0.065,
-        hspace=0.13, wspace=0.16,
-    )  # fmt: skip
     figure.text(
-        0.035, 0.962, "Camera, super-resolution and truth", color=TEXT, fontsize=17, weight="bold"
+        0.035, 0.958, "Camera, super-resolution and truth", color=TEXT, fontsize=17, weight="bold"
+    )
+    grid = figure.add_gridspec(
+        2, 5, left=0.035, right=0.975, top=0.915, bottom=0.375, hspace=0.06, wspace=0.05
     )
     _image_rows(figure, grid, images, calibrated)
-    _reliability(figure.add_subplot(grid[2, 0:3]), counts, calibrated)
-    _over_time(figure.add_subplot(grid[2, 3:7]), times_s, psnr_widefield, psnr_sr)
-    _facts(figure.add_subplot(grid[2, 7:10]), facts)
-    for axes, left, right in ((figure.axes[-3], 0.035, 0), (figure.axes[-2], 0.03, 0.01)):
-        box = axes.get_position()
-        axes.set_position((box.x0 + left * 0.6, box.y0, box.width - 0.6 * (left + right), box.height - 0.035))
+    below = figure.add_gridspec(
+        1,
+        3,
+        width_ratios=(1, 1.25, 0.8),
+        left=0.06,
+        right=0.975,
+        top=0.31,
+        bottom=0.07,
+        wspace=0.17,
+    )
+    _reliability(figure.add_subplot(below[0]), counts, calibrated)
+    _over_time(figure.add_subplot(below[1]), times_s, psnr_widefield, psnr_sr)
+    _facts(figure.add_subplot(below[2]), facts)
     return figure
 
 
 def _image_rows(figure: Figure, grid: GridSpec, images: DemoImages, calibrated: bool) -> None:
     top = float(np.percentile(images.truth, 99.8))
-    grey = Normalize(max(0.0, float(np.percentile(images.truth, 1))), top)
     error = Normalize(0, max(0.25 * top, float(np.percentile(images.error, 99.5))))
-    heading = "confidence" if calibrated else "confidence (not calibrated)"
+    heading = "confidence" if calibrated else "confidence, uncalibrated"
     panels = (
-        ("camera (enlarged)", images.widefield, "gray", grey),
-        ("super-resolution", images.sr, "gray", grey),
-        ("truth", images.truth, "gray", grey),
+        ("camera (enlarged)", images.widefield, "gray", _contrast(images.widefield)),
+        ("super-resolution", images.sr, "gray", _contrast(images.sr)),
+        ("truth", images.truth, "gray", _contrast(images.truth)),
         (heading, images.confidence, "cividis", Normalize(0, 1)),
         ("error", images.error, "magma", error),
     )
     size = max(24, min(images.truth.shape) // 4)
     y, x = busiest(images.truth, size)
     for place, (title, image, colours, norm) in enumerate(panels):
-        whole = figure.add_subplot(grid[0, 2 * place : 2 * place + 2])
-        closer = figure.add_subplot(grid[1, 2 * place : 2 * place + 2])
+        whole = figure.add_subplot(grid[0, place])
+        closer = figure.add_subplot(grid[1, place])
         shown = whole.imshow(image, cmap=colours, norm=norm, interpolation="nearest")
         closer.imshow(
             image[y : y + size, x : x + size], cmap=colours, norm=norm, interpolation="nearest"
         )
-        whole.set_title(title, color=TEXT, fontsize=12.5, loc="left", pad=7)
+        whole.set_title(title, color=TEXT, fontsize=12.5, loc="left", y=1.01)
         whole.add_patch(
             Rectangle((x - 0.5, y - 0.5), size, size, fill=False, edgecolor=GOLD, linewidth=1.2)
         )
@@ -133,8 +138,13 @@ def _image_rows(figure: Figure, grid: GridSpec, images: DemoImages, calibrated: 
             _colour_bar(figure, whole, shown)
 
 
+def _contrast(image: Float[np.ndarray, "y x"]) -> Normalize:
+    low, high = np.percentile(image, [1, 99.8])
+    return Normalize(float(low), float(high))
+
+
 def _colour_bar(figure: Figure, axes: Axes, shown: AxesImage) -> None:
-    box = axes.inset_axes((0.62, 1.035, 0.38, 0.035))
+    box = axes.inset_axes((0.83, 1.028, 0.17, 0.03))
     bar = figure.colorbar(shown, cax=box, orientation="horizontal")
     low, high = bar.vmin, bar.vmax
     bar.set_ticks([low, high], labels=[f"{low:g}", f"{high:.2g}"])
@@ -150,7 +160,8 @@ def _scale_bar(axes: Axes, width_px: int, pixel_size_um: float) -> None:
     left = right - length / pixel_size_um
     label = f"{length * 1e3:g} nm" if length < 1 else f"{length:g} µm"
     for colour, width in (("black", 5.0), ("white", 2.8)):
-        axes.plot([left, right], [bottom, bottom], color=colour, linewidth=width, solid_capstyle="butt")
+        line = {"color": colour, "linewidth": width, "solid_capstyle": "butt"}
+        axes.plot([left, right], [bottom, bottom], **line)
     text = axes.text(
         (left + right) / 2, bottom - 0.022 * width_px, label,
         color="white", fontsize=9, ha="center", va="bottom",
@@ -172,7 +183,7 @@ def _plot(axes: Axes, title: str) -> None:
 
 def _reliability(axes: Axes, counts: Reliability, calibrated: bool) -> None:
     word = "calibrated" if calibrated else "not calibrated"
-    _plot(axes, f"does the confidence keep its word?  ({word})")
+    _plot(axes, f"confidence: said and found ({word})")
     held = counts.pixels > 0
     centre = (counts.edges[:-1] + counts.edges[1:]) / 2
     width = 1 / counts.bins
@@ -180,7 +191,9 @@ def _reliability(axes: Axes, counts: Reliability, calibrated: bool) -> None:
     axes.bar(centre, part / max(part.max(), 1e-12) * 0.3, width * 0.9, color=LINE, zorder=1)
     axes.plot([0, 1], [0, 1], color=SOFT, linewidth=1, linestyle=(0, (4, 3)), zorder=2)
     stated, found = counts.confidence[held], counts.accuracy[held]
-    axes.vlines(stated, np.minimum(stated, found), np.maximum(stated, found), color=ROSE, linewidth=1.2)
+    axes.vlines(
+        stated, np.minimum(stated, found), np.maximum(stated, found), color=ROSE, linewidth=1.2
+    )
     axes.plot(stated, found, "o-", color=GOLD, markersize=4.5, linewidth=1.6, zorder=3)
     axes.text(
         0.04, 0.93, f"calibration error {counts.ece:.3f}",
@@ -195,7 +208,7 @@ def _over_time(
     widefield: Float[np.ndarray, " frames"],
     sr: Float[np.ndarray, " frames"],
 ) -> None:
-    _plot(axes, "likeness to the truth, frame by frame")
+    _plot(axes, "likeness to the truth")
     axes.plot(times_s, sr, "o-", color=GOLD, markersize=4, linewidth=1.6, label="super-resolution")
     axes.plot(times_s, widefield, "o-", color=BLUE, markersize=4, linewidth=1.6, label="camera")
     low, high = min(sr.min(), widefield.min()), max(sr.max(), widefield.max())
@@ -207,12 +220,14 @@ def _over_time(
 
 def _facts(axes: Axes, facts: Sequence[tuple[str, str]]) -> None:
     axes.axis("off")
-    axes.add_patch(Rectangle((0.07, 0), 0.93, 1, transform=axes.transAxes, facecolor=CARD, edgecolor=LINE))
+    axes.add_patch(
+        Rectangle((0, 0), 1, 1, transform=axes.transAxes, facecolor=CARD, edgecolor=LINE)
+    )
     step = 0.92 / max(len(facts), 1)
     for row, (name, value) in enumerate(facts):
         y = 0.955 - (row + 0.5) * step
-        axes.text(0.12, y, name, color=SOFT, fontsize=10.5, transform=axes.transAxes, va="center")
+        axes.text(0.06, y, name, color=SOFT, fontsize=10.5, transform=axes.transAxes, va="center")
         axes.text(
-            0.95, y, value, color=TEXT, fontsize=10.5, transform=axes.transAxes,
+            0.94, y, value, color=TEXT, fontsize=10.5, transform=axes.transAxes,
             va="center", ha="right",
         )  # fmt: skip

@@ -275,8 +275,9 @@ class LiveSession:
         self._cancel.set()
 
     def join(self, timeout_s: float | None = None) -> bool:
-        """Wait for the end; whether it has been reached."""
-        self._thread.join(timeout_s)
+        """Wait for the end; whether it has been reached (or the run was never started)."""
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
     def result(self) -> LiveSummary:
@@ -287,11 +288,15 @@ class LiveSession:
         TisrScopeError
             What stopped the recording, if it did not end as planned.
         """
-        self._thread.join()
+        self.join()
         if self._error is not None:
             raise self._error
         if self._summary is None:
-            raise RecordingError("the live run was never started", where=str(self.out))
+            raise RecordingError(
+                "the live run was never started",
+                where=str(self.out),
+                remedy="press Start, or run without a window",
+            )
         return self._summary
 
     def status(self) -> SessionStatus:

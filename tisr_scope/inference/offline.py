@@ -183,6 +183,8 @@ def read_stack(path: Path) -> tuple[np.ndarray[Any, Any], float | None, float | 
             with tifffile.TiffFile(path) as file:
                 data = file.asarray()
                 pixel, interval = _ome_sizes(file.ome_metadata)
+        if data.size == 0:
+            raise ValueError("it holds no image")
     except (OSError, ValueError, tifffile.TiffFileError) as error:
         raise DataError(
             f"the stack cannot be read: {error}",
