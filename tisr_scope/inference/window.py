@@ -131,7 +131,7 @@ class SlidingWindow:
         return 0 if self.emit == "newest" else self.length // 2
 
     def push(
-        self, frame: Float[Tensor, "y x"] | Float[np.ndarray, "y x"], reconstruct: bool = True
+        self, frame: Float[Tensor, "*axes"] | Float[np.ndarray, "*axes"], reconstruct: bool = True
     ) -> list[Samples]:
         """Take the next frame.
 
@@ -214,7 +214,7 @@ class SlidingWindow:
         config = self.network.config
         return config.rate("extraction") > 0 or config.rate("propagation") > 0
 
-    def _entry(self, frame: Float[Tensor, "y x"] | Float[np.ndarray, "y x"]) -> _Entry:
+    def _entry(self, frame: Float[Tensor, "*axes"] | Float[np.ndarray, "*axes"]) -> _Entry:
         device = next(self.network.parameters()).device
         image = torch.as_tensor(frame, dtype=torch.float32, device=device)
         where = f"frame {self._pushed}"

@@ -129,8 +129,8 @@ class DeformableAlignment(nn.Module):
 
     def forward(
         self,
-        neighbours: Float[Tensor, "n 2*c y x"],
-        condition: Float[Tensor, "n 3*c y x"],
+        neighbours: Float[Tensor, "n two_c y x"],
+        condition: Float[Tensor, "n three_c y x"],
         flow1: Float[Tensor, "n 2 y x"],
         flow2: Float[Tensor, "n 2 y x"],
     ) -> Float[Tensor, "n c y x"]:

@@ -143,8 +143,10 @@ class DpaTisr(nn.Module):
 
     # ---------------------------------------------------------------- the stages, also streamed
 
-    def extract(self, frames: Float[Tensor, "n 1 y x"], copies: int = 1) -> Map:
-        """Features of single frames (Paper: eq. 3)."""
+    def extract(
+        self, frames: Float[Tensor, "n 1 y x"], copies: int = 1
+    ) -> Float[Tensor, "m c y x"]:
+        """Features of single frames (Paper: eq. 3); copies of a frame stand together."""
         features: Tensor = self.feat_extract(frames, copies)
         return features
 
