@@ -190,6 +190,7 @@ def test_windows_are_whole_and_evenly_spread() -> None:
     assert centres(9, 7, None) == [3, 4, 5]
     assert centres(6, 7, None) == []
     assert centres(20, 7, 4) == [3, 7, 12, 16]
+    assert centres(9, 7, 1) == [4]
 
 
 def test_networks_without_a_scale_and_short_recordings_are_refused(tmp_path: Path) -> None:

@@ -118,6 +118,8 @@ def centres(time_points: int, window: int, most: int | None) -> list[int]:
         return []
     if most is None or last - first + 1 <= most:
         return list(range(first, last + 1))
+    if most == 1:
+        return [(first + last) // 2]
     return sorted({round(float(t)) for t in np.linspace(first, last, most)})
 
 

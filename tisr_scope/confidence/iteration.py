@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from pydantic import Field
+
 from tisr_scope.confidence.correction import KSearch, search_k
 from tisr_scope.confidence.examples import Examples, make_all
 from tisr_scope.confidence.fine_tuning import FineTuning, Interval, Judgement, fine_tune, judge
@@ -42,10 +44,10 @@ class CalibrationSettings(Frozen):
     delta: float = 0.1
     max_steps: int = 8
     post_hoc: PostHoc = "auto"
-    train_frames: int = 12
-    """Most centre frames of a training recording."""
-    judged_frames: int = 8
-    """Most centre frames of a validation or test recording."""
+    train_windows: int = Field(default=160, ge=1)
+    """Windows to fine-tune on, spread over the training recordings."""
+    judged_windows: int = Field(default=64, ge=1)
+    """Windows of the validation and of the test recordings, at least one of each."""
     patch_px: int = 128
     psnr_loss_db: Positive = 0.1
     """Most a trial may lose in PSNR on validation recordings and still be taken."""
@@ -130,21 +132,21 @@ def calibrate_network(
         if progress is not None:
             progress(min(done, stages), stages)
 
-    def examples(pairs: Sequence[PairedStack], most: int, offset: int) -> list[Examples]:
+    def examples(pairs: Sequence[PairedStack], windows: int, offset: int) -> list[Examples]:
         return make_all(
             network,
             pairs,
             normalisation,
             level,
-            most=most,
+            most=max(1, round(windows / max(1, len(pairs)))),
             patch_px=patch,
             seed=chosen.seed + offset,
             cache=not chosen.fine_tuning.whole_network,
         )
 
-    training = examples(train, chosen.train_frames, 1000)
-    validating = examples(validation, chosen.judged_frames, 2000)
-    testing = examples(test, chosen.judged_frames, 3000)
+    training = examples(train, chosen.train_windows, 1000)
+    validating = examples(validation, chosen.judged_windows, 2000)
+    testing = examples(test, chosen.judged_windows, 3000)
     tick()
 
     def judged(
