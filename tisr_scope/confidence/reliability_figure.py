@@ -40,7 +40,7 @@ def reliability_figure(
     grid[0, 0].set_ylabel("accuracy (truth inside the interval)")
     grid[1, 0].set_ylabel("pixels")
     for row in (0, 1):
-        grid[row, 0].legend(loc="upper left", frameon=False, fontsize=8)
+        grid[row, 0].legend(loc="upper left", edgecolor="none", framealpha=0.85, fontsize=8)
     if title:
         figure.suptitle(title, fontsize=11)
     return figure
