@@ -93,30 +93,27 @@ def separate_bands(
 
 
 def band_correlation(
-    spectrum0: Complex[Tensor, "time y x"],
-    spectrum1: Complex[Tensor, "time y x"],
-    transfer: Float[Tensor, "y x"],
+    band0: Complex[Tensor, "time y x"], band1: Complex[Tensor, "time y x"]
 ) -> Float[Tensor, "yy xx"]:
-    """Squared coherence of two bands at every shift k.
+    """How far two bands agree at every shift k, in units of chance agreement.
 
-    Both bands are weighted to the common spectrum S(f) H(f) H(f + k), which is a different weight
-    for every k; the coherence is 1 at the carrier of a noiseless stack wherever it lies.  Without
-    the division by the energies the maximum is drawn to small shifts, where more of the bands
-    overlaps; beyond the cut-off of the optics it is then lost altogether.
+    For weighted bands X0, X1 this is ``|sum conj(X0(f)) X1(f + k)|^2`` over the sum of the squared
+    magnitudes of its terms: about 1 where their phases have nothing in common, the number of
+    independent frequencies in the overlap where they agree.  The correlation alone is drawn to
+    small shifts, where more of the bands overlaps; beyond the cut-off of the optics the carrier
+    would be lost altogether.
 
     Parameters
     ----------
-    spectrum0, spectrum1 : complex array, shape (time, y, x)
-        Bands as detected.
-    transfer : array, shape (y, x)
-        H, with whatever frequencies are to be ignored set low.
+    band0, band1 : complex array, shape (time, y, x)
+        Spectra, each weighted by the transfer function; 0 where that is 0.
 
     Returns
     -------
     map : array, shape (2 y, 2 x)
         Mean over time, at shifts in FFT order with the frequency spacing of the input.
     """
-    height, width = spectrum0.shape[-2:]
+    height, width = band0.shape[-2:]
     double = (2 * height, 2 * width)
 
     def field(spectrum: Tensor) -> Tensor:
@@ -130,11 +127,10 @@ def band_correlation(
         # sum over f of conj(A(f)) B(f + k)
         return torch.fft.fft2(a.conj() * b) * (double[0] * double[1])
 
-    correlation = shifts(field(spectrum0 * transfer), field(spectrum1 * transfer))
-    weight = transfer.square()
-    weights = field(weight.to(spectrum0.dtype))
-    energy0 = shifts(field((spectrum0.abs().square() * (transfer > 0)).to(weights.dtype)), weights)
-    energy1 = shifts(weights, field((spectrum1.abs().square() * (transfer > 0)).to(weights.dtype)))
-    energy = energy0.real.clamp(min=0) * energy1.real.clamp(min=0)
-    floor = 1e-6 * energy.amax(dim=(-2, -1), keepdim=True)
-    return (correlation.abs().square() / (energy + floor)).mean(dim=0)
+    def power(spectrum: Tensor) -> Tensor:
+        return spectrum.abs().square().to(spectrum.dtype)
+
+    agreement = shifts(field(band0), field(band1)).abs().square()
+    chance = shifts(field(power(band0)), field(power(band1))).real.clamp(min=0)
+    floor = 1e-4 * chance.amax(dim=(-2, -1), keepdim=True)
+    return (agreement / (chance + floor)).mean(dim=0)

@@ -31,6 +31,12 @@ SEARCH_WITHOUT_NOMINAL = (0.75, 1.1)
 SEARCH_AROUND_NOMINAL = 0.03
 ZOOM_HALF_WIDTHS_PX = (1.0, 0.2, 0.04, 0.008)
 TAPER_PX = 10
+COARSE_NOTCH = 0.2
+MINIMUM_QUALITY = 16.0
+MINIMUM_QUALITY_NEAR_NOMINAL = 6.0
+"""Even light gives up to 15 where the whole ring is searched, 6 near a nominal carrier."""
+EMPHASIS_BINS = 24
+EMPHASIS_FLOOR = 0.02
 COARSE_TIME_POINTS = 5
 """Enough to find the peak; its exact place is taken from all time points."""
 
@@ -113,8 +119,52 @@ def nominal_carriers(
     return np.stack([np.cos(angles), np.sin(angles)], axis=1) / period_um
 
 
-def _high_pass(radius: Float[Tensor, "y x"], otf: DetectionOtf) -> Float[Tensor, "y x"]:
-    return notch(radius, 0.99, 0.1 * otf.cutoff)
+def _noise_power(
+    spectrum: Complex[Tensor, "time y x"], radius: Float[Tensor, "y x"], otf: DetectionOtf
+) -> Float[Tensor, " time"]:
+    """Mean power where the optics pass nothing."""
+    outside = radius > 1.02 * otf.cutoff
+    if int(outside.sum()) < 64:
+        # Coarse pixels leave no frequency outside the optics; the largest ones come closest.
+        outside = radius > torch.quantile(radius.flatten(), 0.95)
+    return spectrum.abs().square()[..., outside].mean(dim=-1)
+
+
+@dataclass(frozen=True)
+class _Emphasis:
+    """Weight of a band's frequencies: little haze, little noise; a function of |f| alone.
+
+    Haze lies at the lowest frequencies of both bands and carries no stripes; noise prevails from
+    where the spectrum of the wide field drowns in it.
+    """
+
+    otf: DetectionOtf
+    step: float
+    gain: Float[Tensor, " bin"]
+
+    @classmethod
+    def measure(
+        cls, spectrum0: Complex[Tensor, "time y x"], otf: DetectionOtf, pixel_um: float
+    ) -> _Emphasis:
+        shape = (spectrum0.shape[-2], spectrum0.shape[-1])
+        fy, fx = frequency_grid(shape, pixel_um, spectrum0.device)
+        radius = torch.sqrt(fy.square() + fx.square())
+        step = otf.cutoff / EMPHASIS_BINS
+        number = (radius / step).round().long().clamp(max=EMPHASIS_BINS + 1).flatten()
+        power = spectrum0.abs().square().mean(dim=0).flatten()
+        sums = torch.zeros(EMPHASIS_BINS + 2, dtype=power.dtype, device=power.device)
+        count = sums.index_add(0, number, torch.ones_like(power)).clamp(min=1)
+        mean = sums.index_add(0, number, power) / count
+        noise = _noise_power(spectrum0, radius, otf).mean()
+        gain = (1 - noise / mean.clamp(min=1e-30)).clamp(EMPHASIS_FLOOR, 1)
+        return cls(otf, step, gain)
+
+    def __call__(self, radius: Float[Tensor, "y x"]) -> Float[Tensor, "y x"]:
+        position = (radius / self.step).clamp(max=EMPHASIS_BINS + 1 - 1e-3)
+        below = position.long()
+        part = position - below
+        gain = self.gain[below] * (1 - part) + self.gain[below + 1] * part
+        return gain * notch(radius, 0.99, 0.1 * self.otf.cutoff)
 
 
 def _coarse_carrier(
@@ -129,13 +179,9 @@ def _coarse_carrier(
     fy, fx = frequency_grid((height, width), pixel_um, spectrum0.device)
     radius = torch.sqrt(fy.square() + fx.square())
     transfer = otf(fy, fx)
-    high_pass = _high_pass(radius, otf)
-    inside = transfer > 1e-3
-    power = band_correlation(
-        spectrum0 * high_pass,
-        spectrum1 * high_pass,
-        torch.where(inside, transfer * high_pass, 0.0),
-    )
+    # Not the emphasis: where noise is strong it would prefer shifts shorter than the carrier.
+    weight = notch(radius, 0.999, COARSE_NOTCH * otf.cutoff) ** 2 * transfer
+    power = band_correlation(spectrum0 * weight, spectrum1 * weight)
 
     ky = (torch.fft.fftfreq(2 * height, device=power.device) * 2 / pixel_um)[:, None].double()
     kx = (torch.fft.fftfreq(2 * width, device=power.device) * 2 / pixel_um)[None, :].double()
@@ -179,6 +225,7 @@ def _overlap(
     spectrum0: Complex[Tensor, "time y x"],
     spectrum1: Complex[Tensor, "time y x"],
     otf: DetectionOtf,
+    emphasis: _Emphasis,
     pixel_um: float,
     carrier: Float[np.ndarray, " 2"],
 ) -> _Overlap:
@@ -186,30 +233,20 @@ def _overlap(
     fy, fx = frequency_grid(shape, pixel_um, spectrum0.device)
     kx, ky = float(carrier[0]), float(carrier[1])
     radius = torch.sqrt(fy.square() + fx.square())
-    # Haze lies at the lowest frequencies of both bands and carries no stripes.
-    high_pass = _high_pass(radius, otf)
+    own = emphasis(radius)
     transfer = otf(fy, fx)
-    ahead = otf(fy + ky, fx + kx) * _high_pass(torch.hypot(fy + ky, fx + kx), otf)
-    behind = otf(fy - ky, fx - kx) * _high_pass(torch.hypot(fy - ky, fx - kx), otf)
-    outside = radius > 1.02 * otf.cutoff
-    enough = int(outside.sum()) >= 64
-
-    def noise(spectrum: Tensor) -> Tensor:
-        power = spectrum.abs().square()
-        # Coarse pixels leave no frequency outside the optics; the largest ones come closest.
-        mask = outside if enough else radius > torch.quantile(radius.flatten(), 0.95)
-        return power[..., mask].mean(dim=-1)
-
-    noise0, noise1 = noise(spectrum0), noise(spectrum1)
-    inside = high_pass * (transfer > 0)
+    ahead = otf(fy + ky, fx + kx) * emphasis(torch.hypot(fy + ky, fx + kx))
+    behind = otf(fy - ky, fx - kx) * emphasis(torch.hypot(fy - ky, fx - kx))
+    noise0, noise1 = (_noise_power(s, radius, otf) for s in (spectrum0, spectrum1))
+    inside = own * (transfer > 0)
     weighted0 = spectrum0 * (inside * ahead)
     weighted1 = spectrum1 * (inside * behind)
     energy0 = weighted0.abs().square().sum(dim=(-2, -1))
     clean0 = energy0 - noise0 * (inside * ahead).square().sum()
     # Noise of one band times the other band, as the other is weighted.
-    own = high_pass * transfer
-    variance = noise1 * (weighted0 * own).abs().square().sum(dim=(-2, -1)) + noise0 * (
-        (weighted1 * own).abs().square().sum(dim=(-2, -1))
+    partner = own * transfer
+    variance = noise1 * (weighted0 * partner).abs().square().sum(dim=(-2, -1)) + noise0 * (
+        (weighted1 * partner).abs().square().sum(dim=(-2, -1))
     )
     return _Overlap(
         torch.fft.ifft2(weighted0), torch.fft.ifft2(weighted1), clean0, variance
@@ -220,6 +257,7 @@ def _refine_carrier(
     spectrum0: Complex[Tensor, "time y x"],
     spectrum1: Complex[Tensor, "time y x"],
     otf: DetectionOtf,
+    emphasis: _Emphasis,
     pixel_um: float,
     carrier: Float[np.ndarray, " 2"],
 ) -> Float[np.ndarray, " 2"]:
@@ -227,7 +265,7 @@ def _refine_carrier(
     height, width = spectrum0.shape[-2:]
     y, x = centred_axes((height, width), pixel_um, spectrum0.device)
     for half_width in ZOOM_HALF_WIDTHS_PX:
-        overlap = _overlap(spectrum0, spectrum1, otf, pixel_um, carrier)
+        overlap = _overlap(spectrum0, spectrum1, otf, emphasis, pixel_um, carrier)
         product = overlap.field0.conj() * overlap.field1
         span = torch.linspace(-half_width, half_width, 11, dtype=torch.float64, device=x.device)
         ky = float(carrier[1]) + span / (height * pixel_um)
@@ -245,13 +283,14 @@ def _complex_modulation(
     spectrum0: Complex[Tensor, "time y x"],
     spectrum1: Complex[Tensor, "time y x"],
     otf: DetectionOtf,
+    emphasis: _Emphasis,
     pixel_um: float,
     carrier: Float[np.ndarray, " 2"],
 ) -> Complex[Tensor, " time"]:
     """``m/2 exp(i phi)`` at the centre of the field, free of the bias of the noise."""
     shape = (spectrum0.shape[-2], spectrum0.shape[-1])
     y, x = centred_axes(shape, pixel_um, spectrum0.device)
-    overlap = _overlap(spectrum0, spectrum1, otf, pixel_um, carrier)
+    overlap = _overlap(spectrum0, spectrum1, otf, emphasis, pixel_um, carrier)
     wave_y = torch.exp(-2j * math.pi * float(carrier[1]) * y)
     wave_x = torch.exp(-2j * math.pi * float(carrier[0]) * x)
     product = overlap.field0.conj() * overlap.field1
@@ -269,9 +308,8 @@ def estimate_parameters(
     *,
     nominal: Float[np.ndarray, "orientation 2"] | None = None,
     carrier: Float[np.ndarray, "orientation 2"] | None = None,
-    refine_steps: bool = False,
     minimum_modulation: float = 0.15,
-    minimum_quality: float = 8.0,
+    minimum_quality: float | None = None,
     saturation_electrons: float | None = None,
     where: str = "SIM stack",
 ) -> SimParameters:
@@ -290,10 +328,10 @@ def estimate_parameters(
         Without it, |k| is searched from 0.75 to 1.1 times the cut-off of the optics.
     carrier : array, optional
         Carriers known from before: they are kept, only phase and modulation are estimated.
-    refine_steps : bool
-        Estimate the phase of every frame instead of trusting even steps.
-    minimum_modulation, minimum_quality : float
-        Below these the parameters are refused.
+    minimum_modulation : float
+        Below it the parameters are refused.
+    minimum_quality : float, optional
+        Likewise; by default 16, or 6 near a nominal carrier.
     saturation_electrons : float, optional
         Value from which a pixel is saturated.
     where : str
@@ -321,6 +359,10 @@ def estimate_parameters(
     window = edge_taper(shape, TAPER_PX, stack.device)
     steps = regular_phases(phases, stack.device).repeat(orientations, 1)
 
+    if minimum_quality is not None:
+        needed = minimum_quality
+    else:
+        needed = MINIMUM_QUALITY if nominal is None else MINIMUM_QUALITY_NEAR_NOMINAL
     found, quality = np.zeros((orientations, 2)), np.zeros(orientations)
     amplitude = torch.zeros(times, orientations, dtype=torch.complex128, device=stack.device)
     for o in range(orientations):
@@ -329,6 +371,7 @@ def estimate_parameters(
         field0, field1 = separate_bands(tapered, steps[o])
         spectrum0 = torch.fft.fft2(field0.to(torch.complex128))
         spectrum1 = torch.fft.fft2(field1)
+        emphasis = _Emphasis.measure(spectrum0, otf, pixel_um)
         if carrier is None:
             some = np.unique(np.linspace(0, times - 1, COARSE_TIME_POINTS).round().astype(int))
             start, quality[o] = _coarse_carrier(
@@ -338,11 +381,11 @@ def estimate_parameters(
                 pixel_um,
                 None if nominal is None else nominal[o],
             )
-            _check_quality(quality[o], minimum_quality, o, where)
-            found[o] = _refine_carrier(spectrum0, spectrum1, otf, pixel_um, start)
+            _check_quality(quality[o], needed, o, where)
+            found[o] = _refine_carrier(spectrum0, spectrum1, otf, emphasis, pixel_um, start)
         else:
             found[o], quality[o] = carrier[o], np.nan
-        amplitude[:, o] = _complex_modulation(spectrum0, spectrum1, otf, pixel_um, found[o])
+        amplitude[:, o] = _complex_modulation(spectrum0, spectrum1, otf, emphasis, pixel_um, found[o])
     modulation = 2 * amplitude.abs()
     pooled = modulation.median(dim=0).values
     if bool((pooled < minimum_modulation).any()):
@@ -369,5 +412,6 @@ def _check_quality(quality: float, minimum: float, orientation: int, where: str)
             f"no stripes stand out in orientation {orientation} "
             f"(peak {quality:.1f} deviations over the background, {minimum:g} are needed)",
             where=where,
-            remedy="check pattern period, angle and order of the frames, or take more light",
+            remedy="check the order of the frames and the optics, state the nominal carrier, "
+            "or take more light",
         )
