@@ -248,8 +248,8 @@ def prepare(
 
     Example: `tisr prepare recordings pairs`
     """
-    from tisr_scope.data.pairs import Split
-    from tisr_scope.data.pairs import prepare as run
+    from tisr_scope.data.prepare import Split
+    from tisr_scope.data.prepare import prepare as run
     from tisr_scope.errors import DataError
     from tisr_scope.sim.reconstruct import WienerSettings
 

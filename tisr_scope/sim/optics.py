@@ -97,9 +97,7 @@ def incoherent_otf(
             f"numerical aperture {numerical_aperture} and emission {emission_nm} nm are no optics",
             remedy="both must be positive; the wavelength is in nanometres",
         )
-    return DetectionOtf(
-        numerical_aperture, emission_nm, integrating_pixel_um=integrating_pixel_um
-    )
+    return DetectionOtf(numerical_aperture, emission_nm, integrating_pixel_um=integrating_pixel_um)
 
 
 def measured_otf(
@@ -171,9 +169,7 @@ def edge_taper(
     return axes[0][:, None] * axes[1][None, :]
 
 
-def notch(
-    frequency: Float[Tensor, "*grid"], depth: float, sigma: float
-) -> Float[Tensor, "*grid"]:
+def notch(frequency: Float[Tensor, "*grid"], depth: float, sigma: float) -> Float[Tensor, "*grid"]:
     """1 minus a Gaussian of the given depth and width around frequency 0."""
     return 1 - depth * torch.exp(-frequency.square() / (2 * sigma * sigma))
 

@@ -248,9 +248,7 @@ def _overlap(
     variance = noise1 * (weighted0 * partner).abs().square().sum(dim=(-2, -1)) + noise0 * (
         (weighted1 * partner).abs().square().sum(dim=(-2, -1))
     )
-    return _Overlap(
-        torch.fft.ifft2(weighted0), torch.fft.ifft2(weighted1), clean0, variance
-    )
+    return _Overlap(torch.fft.ifft2(weighted0), torch.fft.ifft2(weighted1), clean0, variance)
 
 
 def _refine_carrier(
@@ -302,7 +300,7 @@ def _complex_modulation(
 
 
 def estimate_parameters(
-    frames: Float[Tensor, "time orientation phase y x"] | Float[np.ndarray, "..."],
+    frames: Float[Tensor, "time orientation phase y x"] | Float[np.ndarray, ...],
     otf: DetectionOtf,
     pixel_um: float,
     *,
@@ -385,7 +383,9 @@ def estimate_parameters(
             found[o] = _refine_carrier(spectrum0, spectrum1, otf, emphasis, pixel_um, start)
         else:
             found[o], quality[o] = carrier[o], np.nan
-        amplitude[:, o] = _complex_modulation(spectrum0, spectrum1, otf, emphasis, pixel_um, found[o])
+        amplitude[:, o] = _complex_modulation(
+            spectrum0, spectrum1, otf, emphasis, pixel_um, found[o]
+        )
     modulation = 2 * amplitude.abs()
     pooled = modulation.median(dim=0).values
     if bool((pooled < minimum_modulation).any()):

@@ -44,7 +44,7 @@ class WienerSettings:
 
     Attributes
     ----------
-    wiener : float or None
+    parameter : float or None
         Wiener parameter w; None chooses it from the photon level, see :func:`wiener_parameter`.
     apodisation_power : float
         Power of the cosine that falls to 0 at cut-off + |k|: more is softer.
@@ -55,14 +55,14 @@ class WienerSettings:
         Its sigma as a fraction of the cut-off.
     """
 
-    wiener: float | None = None
+    parameter: float | None = None
     apodisation_power: float = 1.0
     attenuation: float = 0.0
     attenuation_width: float = 0.2
 
     def __post_init__(self) -> None:
         valid = (
-            (self.wiener is None or 0 < self.wiener < 10)
+            (self.parameter is None or 0 < self.parameter < 10)
             and self.apodisation_power >= 0
             and 0 <= self.attenuation < 1
             and self.attenuation_width > 0
@@ -70,7 +70,7 @@ class WienerSettings:
         if not valid:
             raise ReconstructionError(
                 f"{self} is out of range",
-                remedy="wiener > 0, apodisation_power >= 0, 0 <= attenuation < 1",
+                remedy="0 < parameter < 10, apodisation_power >= 0, 0 <= attenuation < 1",
             )
 
 
@@ -85,7 +85,7 @@ def wiener_parameter(frames: Float[Tensor, "time orientation phase y x"]) -> flo
 
 
 def reconstruct(
-    frames: Float[Tensor, "time orientation phase y x"] | Float[np.ndarray, "..."],
+    frames: Float[Tensor, "time orientation phase y x"] | Float[np.ndarray, ...],
     parameters: SimParameters,
     otf: DetectionOtf,
     settings: WienerSettings | None = None,
@@ -131,7 +131,7 @@ def reconstruct(
             "(time, orientation, phase)",
             remedy="estimate the parameters from these frames",
         )
-    w = settings.wiener if settings.wiener is not None else wiener_parameter(stack)
+    w = settings.parameter if settings.parameter is not None else wiener_parameter(stack)
     plan = _Plan(parameters, otf, settings, w, (stack.shape[-2], stack.shape[-1]), device)
     images = [
         plan.run(stack[start : start + batch].to(device=device, dtype=torch.float32), start)
@@ -214,9 +214,7 @@ class _Plan:
                 )
                 total += damp * (amplitude * otf(sy, sx)).square()
         edge = otf.cutoff + float(parameters.frequency.mean())
-        soft = apodisation(
-            torch.sqrt(gy.square() + gx.square()), edge, settings.apodisation_power
-        )
+        soft = apodisation(torch.sqrt(gy.square() + gx.square()), edge, settings.apodisation_power)
         flat = float(total[0, 0])
         # Unit gain at frequency 0, so that brightness is kept whatever the Wiener parameter.
         keep = (flat + wiener**2) / flat
@@ -257,7 +255,5 @@ class _Plan:
         height, width = self.padded
         weighted = torch.fft.fftshift(spectrum * self.weight, dim=(-2, -1))
         top, left = (self.fine[0] - height) // 2, (self.fine[1] - width) // 2
-        wide = pad(
-            weighted, (left, self.fine[1] - width - left, top, self.fine[0] - height - top)
-        )
+        wide = pad(weighted, (left, self.fine[1] - width - left, top, self.fine[0] - height - top))
         return torch.fft.ifft2(torch.fft.ifftshift(wide, dim=(-2, -1))) * UPSCALE**2
