@@ -1,0 +1,53 @@
+"""The command line: each verb parses, calls one function, and reports what it returned.
+
+Heavy packages are imported inside the verbs, so that ``tisr --help`` is immediate and the
+microscope PC needs no more than it uses.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+from rich.markup import escape
+
+from tisr_scope.cli import microscope, offline
+from tisr_scope.cli.common import err
+from tisr_scope.errors import TisrScopeError
+
+app = typer.Typer(
+    name="tisr",
+    help="Live super-resolution with calibrated confidence for SIM microscopes.",
+    epilog="Start with: tisr demo",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+for verb in (
+    microscope.demo,
+    microscope.acquire,
+    microscope.live,
+    offline.infer,
+    offline.prepare,
+    offline.train,
+    offline.calibrate,
+    offline.evaluate,
+    microscope.doctor,
+):
+    app.command()(verb)
+app.add_typer(microscope.profiles_app, name="profiles")
+app.add_typer(offline.models_app, name="models")
+
+
+def main() -> None:
+    """Entry point: deliberate errors are printed without a traceback."""
+    # Waiting threads of the network must sleep, not spin: the camera needs the processor too.
+    # Read once, when torch is first imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        app()
+    except TisrScopeError as error:
+        err.print(f"[bold red]error[/bold red] {escape(str(error))}", highlight=False)
+        sys.exit(1)
