@@ -81,6 +81,7 @@ def main() -> int:
         "missing_on_disk": arguments.time_points - verified,
         "memory_at_100_mb": round(begin, 1),
         "memory_growth_mb": round(growth, 1),
+        "memory_mb_at_frame": {n: round(mb, 1) for n, mb in samples[:: max(1, len(samples) // 20)]},
         "camera_rate": round(summary.camera_rate, 2),
         "sr_rate": round(summary.sr_rate, 2),
         "predicted": summary.predicted,

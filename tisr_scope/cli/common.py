@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated, Any, Literal
 
@@ -94,7 +94,7 @@ def use_threads(count: int | None) -> None:
     if count is not None:
         import torch
 
-        torch.set_numuse_threads(count)
+        torch.set_num_threads(count)
 
 
 def show_table(title: str, rows: Mapping[str, Any]) -> None:

@@ -139,7 +139,21 @@ def calibrate(
         report = run(
             model, pairs, folder, level=level - 1, channel=channel, device=device, progress=progress
         )
-    show_table(f"Calibrated bundle {report.bundle}", report.summary())
+    calibration = report.calibration
+    untouched = calibration.psnr_test is not None
+    before, after = calibration.psnr_test or calibration.psnr_validation
+    rows: dict[str, object] = {
+        "judged on": "test recordings" if untouched else "validation recordings only",
+        "PSNR before, after": f"{before:.2f} dB, {after:.2f} dB",
+        "k": f"{calibration.k} ({calibration.k_source})",
+    }
+    for entry in calibration.intervals:
+        errors = entry.ece_test or entry.ece_validation
+        text = f"before {errors[0]:.4f}, fine-tuned {errors[1]:.4f}"
+        if entry.recalibration is not None:
+            text += f", with the recalibration map {errors[2]:.4f}"
+        rows[f"ECE, interval {entry.interval.name}"] = text
+    show_table(f"Calibrated bundle {report.bundle}", rows)
 
 
 def evaluate(
@@ -162,8 +176,17 @@ def evaluate(
         evaluation = run(
             models, pairs, folder, subset=subset, level=level - 1, device=device, progress=progress
         )
-    for title, rows in evaluation.tables().items():
-        show_table(title, rows)
+    for metric in evaluation.metrics:
+        means = {m: evaluation.mean(m, metric) for m in evaluation.methods}
+        shown = {
+            method: f"{mean.mean:.3f} ± {mean.half_width_95:.3f}"
+            for method, mean in means.items()
+            if mean is not None
+        }
+        show_table(f"{metric}: mean over recordings ± 95 % limits", shown)
+    for method in evaluation.methods:
+        for counts in evaluation.reliability(method)[:1]:
+            out.print(f"ECE of {method}, intensity-aware interval: {counts.coarser().ece:.4f}")
     out.print(f"Figures and tables are in {folder}")
 
 
