@@ -125,6 +125,9 @@ def calibrate(
     folder: Annotated[Path, typer.Argument(help="New folder: the calibrated bundle.")],
     level: Annotated[int, typer.Option(min=1, help="Laser level of the input, 1 is lowest.")] = 1,
     channel: Annotated[str | None, typer.Option(help="Where the pairs hold several.")] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Of each fine-tuning.")] = 200,
+    trials: Annotated[int, typer.Option(min=2, help="Most fine-tunings of the search for k.")] = 8,
+    passes: Annotated[int, typer.Option(min=1, help="Monte Carlo passes.")] = 6,
     device: DeviceOption = "cpu",
     threads: ThreadsOption = None,
 ) -> None:
@@ -133,11 +136,22 @@ def calibrate(
     Example: `tisr calibrate runs/first/bundle pairs models/mine`
     """
     from tisr_scope.confidence.calibrate import calibrate as run
+    from tisr_scope.confidence.fine_tuning import FineTuning
+    from tisr_scope.confidence.iteration import CalibrationSettings
 
     use_threads(threads)
     with progress_bar("calibrating") as progress:
         report = run(
-            model, pairs, folder, level=level - 1, channel=channel, device=device, progress=progress
+            model,
+            pairs,
+            folder,
+            level=level - 1,
+            channel=channel,
+            settings=CalibrationSettings(
+                passes=passes, fine_tuning=FineTuning(steps=steps), max_steps=trials
+            ),
+            device=device,
+            progress=progress,
         )
     calibration = report.calibration
     untouched = calibration.psnr_test is not None
