@@ -51,16 +51,17 @@ def main() -> None:
     tisr("prepare", recordings, pairs, "--split-by-name")
 
     length = ["--steps", 2] if quick else ["--recipe", RECIPE]
-    for preset in ("small", "small_single_frame"):
-        if not (folder / preset / "bundle").exists():
-            tisr("train", pairs, folder / preset, "--preset", preset, "--resume", *length)
+    raw, single = folder / "small" / "uncalibrated", folder / "single" / "single_frame"
+    for preset, bundle in (("small", raw), ("small_single_frame", single)):
+        if not bundle.exists():
+            run = ["--preset", preset, "--name", bundle.name, "--resume"]
+            tisr("train", pairs, bundle.parent, *run, *length)
 
     calibrated = folder / "microtubules_small"
     if not calibrated.exists():
-        effort = ["--steps", 2, "--trials", 2] if quick else []
-        tisr("calibrate", folder / "small" / "bundle", pairs, calibrated, *effort)
-    models = [calibrated, folder / "small" / "bundle", folder / "small_single_frame" / "bundle"]
-    tisr("evaluate", pairs, folder / "evaluation", *models)
+        effort = ["--steps", 2, "--trials", 3] if quick else []
+        tisr("calibrate", raw, pairs, calibrated, *effort)
+    tisr("evaluate", pairs, folder / "evaluation", calibrated, raw, single)
 
 
 if __name__ == "__main__":

@@ -22,5 +22,5 @@ def test_from_empty_folder_to_calibrated_and_evaluated_model(tmp_path: Path) -> 
     # Whatever two training steps are worth: SIM at the highest level is closer to the truth than
     # the enlarged wide field at the lowest, on a sample that nothing was fitted to.
     methods = evaluation["methods"]
-    metric = next(m for m in methods["wide-field"] if "PSNR" in m and "truth" in m)
-    assert methods["SIM"][metric]["mean"] > methods["wide-field"][metric]["mean"] + 3
+    metric = next(m for m in methods["wide field"] if "PSNR" in m and "truth" in m)
+    assert methods["SIM"][metric]["mean"] > methods["wide field"][metric]["mean"] + 3
