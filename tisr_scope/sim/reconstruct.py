@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Complex, Float
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -27,7 +27,6 @@ from tisr_scope.sim.bands import separate_bands
 from tisr_scope.sim.optics import (
     DetectionOtf,
     apodisation,
-    centred_axes,
     edge_taper,
     frequency_grid,
     notch,
@@ -183,22 +182,10 @@ class _Plan:
         ramp = torch.exp(-2j * math.pi * (fy + fx) * (0.25 * pixel))
         self.weight = (transfer * damping * ramp).to(torch.complex64)
 
-        # Carriers on the fine grid, measured from the centre of the unpadded field.
-        y = torch.arange(self.fine[0], dtype=torch.float64, device=dev) * (pixel / UPSCALE)
-        x = torch.arange(self.fine[1], dtype=torch.float64, device=dev) * (pixel / UPSCALE)
-        first_y, first_x = (
-            float(axis[0]) - pixel * offset
-            for axis, offset in zip(
-                centred_axes((UPSCALE * shape[0], UPSCALE * shape[1]), pixel / UPSCALE, dev),
-                (top, left),
-                strict=True,
-            )
-        )
-        y, x = y + first_y, x + first_x
-        self.waves = [
-            torch.exp(-2j * math.pi * (ky * y[:, None] + kx * x[None, :])).to(torch.complex64)
-            for kx, ky in parameters.carrier.tolist()
-        ]
+        self._rows = slice(top, top + shape[0])
+        self._columns = slice(left, left + shape[1])
+        self._carriers = self._waves(1, (top, left), 1)
+        self.waves = self._waves(UPSCALE, (top, left), -1)
 
         gy, gx = frequency_grid((self.fine[0], self.fine[1]), pixel / UPSCALE, dev)
         total = torch.zeros(self.fine, dtype=torch.float64, device=dev)
@@ -220,18 +207,38 @@ class _Plan:
         keep = (flat + wiener**2) / flat
         self.filter = (soft * keep / (total + wiener**2)).float()
 
+    def _waves(
+        self, scale: int, offset: tuple[int, int], sign: int
+    ) -> Complex[Tensor, "orientation y x"]:
+        """``exp(+-2 pi i k r)`` on the padded grid, r from the centre of the unpadded field."""
+        pixel = self.parameters.pixel_size_um / scale
+        y, x = (
+            (
+                torch.arange(scale * padded, dtype=torch.float64, device=self.device)
+                - scale * first
+                - (scale * n - 1) / 2
+            )
+            * pixel
+            for padded, first, n in zip(self.padded, offset, self.shape, strict=True)
+        )
+        waves = [
+            torch.exp(sign * 2j * math.pi * (ky * y[:, None] + kx * x[None, :]))
+            for kx, ky in self.parameters.carrier.tolist()
+        ]
+        return torch.stack(waves).to(torch.complex64)
+
     def run(self, stack: Float[Tensor, "time orientation phase y x"], start: int) -> Tensor:
         """Images of consecutive time points."""
         times = slice(start, start + stack.shape[0])
         parameters, dev = self.parameters, self.device
-        height, width = self.padded
         gain = torch.as_tensor(parameters.gain[times], dtype=torch.float32, device=dev)
         steps = torch.as_tensor(parameters.steps_rad, device=dev)
-        mirrored = pad(
-            (stack * gain[:, :, None, None, None]).flatten(0, 2)[:, None], self.pads, "reflect"
-        )
-        mirrored = mirrored.view(*stack.shape[:3], height, width) * self.fade
-        band0, band1 = separate_bands(mirrored, steps)
+        band0, band1 = separate_bands(stack * gain[:, :, None, None, None], steps)
+        band0 = self._extend(band0)
+        carriers = self._carriers
+        # Without its carrier the band can be continued past the edge and keep its phase.
+        still = band1 * carriers[:, self._rows, self._columns].conj()
+        band1 = torch.complex(self._extend(still.real), self._extend(still.imag)) * carriers
         plain = self._enlarge(torch.fft.fft2(band0.sum(dim=1).to(torch.complex64))).real
         for o, wave in enumerate(self.waves):
             phase = torch.as_tensor(parameters.phase_rad[times, o], device=dev)
@@ -249,6 +256,10 @@ class _Plan:
         rows = slice(UPSCALE * top, UPSCALE * (top + self.shape[0]))
         columns = slice(UPSCALE * left, UPSCALE * (left + self.shape[1]))
         return image[:, rows, columns]
+
+    def _extend(self, image: Tensor) -> Tensor:
+        """Continue past the edges with the edge's value, fading to 0."""
+        return pad(image, self.pads, "replicate") * self.fade
 
     def _enlarge(self, spectrum: Tensor) -> Tensor:
         """Weighted band on the fine grid, in real space."""
