@@ -118,8 +118,14 @@ def test_slow_network_costs_no_frame(
 def test_failing_inference_leaves_the_recording_whole(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    original = StreamPredictor.advance
+    calls: list[int] = []
+
     def fail(self: StreamPredictor, frames: list[np.ndarray]) -> object:
-        raise RuntimeError("device lost")
+        calls.append(len(frames))
+        if len(calls) > 1:  # the first call is the rehearsal
+            raise RuntimeError("device lost")
+        return original(self, frames)
 
     monkeypatch.setattr(StreamPredictor, "advance", fail)
     summary = run(tmp_path / "run", bundle)
@@ -216,6 +222,25 @@ def test_missing_model(tmp_path: Path) -> None:
     profile = load_profile(PROFILE).model_copy(update={"model": None})
     with pytest.raises(ProfileError, match="no model is named"):
         run_live(profile, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("kind", ["memory", "nan"])
+def test_rehearsal_fails_before_any_light(
+    kind: str, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = StreamPredictor.advance
+
+    def broken(self: StreamPredictor, frames: list[np.ndarray]) -> object:
+        if kind == "memory":
+            raise RuntimeError("out of memory")
+        found = original(self, frames)
+        found[0].mean[0, 0] = np.nan
+        return found
+
+    monkeypatch.setattr(StreamPredictor, "advance", broken)
+    with pytest.raises(BundleError, match="out of memory" if kind == "memory" else "NaN"):
+        run(tmp_path / "run", bundle)
     assert not (tmp_path / "run").exists()
 
 

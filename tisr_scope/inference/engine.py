@@ -341,6 +341,9 @@ class LiveEngine:
         default one less than there are cores, at least one.
     sink : callable, optional
         Called in the inference thread with every result, in order (the results store).
+    prepare : callable, optional
+        Called in the inference thread before the first frame (a rehearsal of the network);
+        :meth:`wait_ready` returns after it.
     clock : callable
         Seconds, monotonic.
     """
@@ -353,6 +356,7 @@ class LiveEngine:
         patience: int = 2,
         threads: int | None = None,
         sink: Callable[[LiveResult], None] | None = None,
+        prepare: Callable[[], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if not streams:
@@ -371,6 +375,8 @@ class LiveEngine:
         self._patience = patience
         self._threads = max((os.cpu_count() or 2) - 1, 1) if threads is None else threads
         self._sink = sink
+        self._prepare = prepare
+        self._ready = threading.Event()
         self._clock = clock
         self._wake = threading.Event()
         self._finish = threading.Event()
@@ -387,6 +393,18 @@ class LiveEngine:
     def start(self) -> None:
         """Start the inference thread."""
         self._thread.start()
+
+    def wait_ready(self) -> None:
+        """Wait until the inference thread can take frames.
+
+        Raises
+        ------
+        Exception
+            What the preparation raised; the thread has ended.
+        """
+        self._ready.wait()
+        if self._error is not None:
+            raise self._error
 
     def on_frame(self, info: Frame, frame: UInt16[np.ndarray, "y x"]) -> None:
         """Take a recorded frame over, in the acquisition thread: one copy, no waiting."""
@@ -447,6 +465,9 @@ class LiveEngine:
     def _run(self) -> None:
         try:
             be_humble(self._threads)
+            if self._prepare is not None:
+                self._prepare()
+            self._ready.set()
             while not self._abandon.is_set():
                 finishing = self._finish.is_set()
                 self._wake.clear()
@@ -457,6 +478,8 @@ class LiveEngine:
                 self._wake.wait(0.5)
         except Exception as error:
             self._error = error
+        finally:
+            self._ready.set()
 
     def _serve(self) -> bool:
         """One result for every stream that has one to give; whether there was any."""

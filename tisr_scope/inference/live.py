@@ -36,7 +36,7 @@ __all__ = ["LiveOptions", "LiveSession", "LiveSummary", "SessionStatus", "run_li
 
 RESULTS = "super_resolution"
 SUMMARY = "live_summary.json"
-Phase = Literal["ready", "recording", "finishing", "done", "failed"]
+Phase = Literal["ready", "preparing", "recording", "finishing", "done", "failed"]
 
 
 @dataclass(frozen=True)
@@ -194,6 +194,7 @@ class LiveSession:
             patience=self.options.patience,
             threads=self.options.threads,
             sink=self._store,
+            prepare=self._rehearse,
         )
         self._thread = threading.Thread(target=self._run, name="live-acquisition", daemon=True)
 
@@ -249,7 +250,7 @@ class LiveSession:
     def start(self) -> None:
         """Begin recording and inference."""
         self._started = time.monotonic()
-        self._phase = "recording"
+        self._phase = "preparing"
         self._engine.start()
         self._thread.start()
 
@@ -372,8 +373,15 @@ class LiveSession:
         }
         return ResultStore(self.out / RESULTS / folder, self.grid(channel), description)
 
+    def _rehearse(self) -> None:
+        shape = self.profile.microscope.camera.frame_shape
+        for model in {id(model): model for model in self.models.values()}.values():
+            model.rehearse(shape)
+
     def _run(self) -> None:
         try:
+            self._engine.wait_ready()
+            self._phase = "recording"
             self._acquired = acquire(
                 self.profile,
                 self.out,

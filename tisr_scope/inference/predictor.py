@@ -6,6 +6,7 @@ used.  It opens one :class:`StreamPredictor` per channel and position, which sha
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -142,6 +143,37 @@ class Model:
     def open(self) -> StreamPredictor:
         """A predictor with a window of its own, for one channel at one position."""
         return StreamPredictor(self)
+
+    def rehearse(self, shape: tuple[int, int]) -> float:
+        """Compute one result from made-up frames; seconds it took.
+
+        Loads kernels, fills the allocator's pools and finds out what only running tells: too
+        little memory, an answer that is not finite.
+
+        Raises
+        ------
+        BundleError
+            If the network cannot run here or answers with values that are not finite.
+        """
+        started = time.perf_counter()
+        frames = np.random.default_rng(0).poisson(50, (WINDOW, *shape)).astype(np.float32)
+        predictor = self.open()
+        predictor.set_scale(frames)
+        try:
+            (found,) = predictor.advance(frames)
+        except (RuntimeError, MemoryError) as error:
+            raise BundleError(
+                f"the network cannot run on {self.device}: {str(error).splitlines()[0]}",
+                where=f"{self.name}, frames of {shape[0]} x {shape[1]} pixels",
+                remedy="use fewer passes, smaller frames or another --device",
+            ) from error
+        if not (np.isfinite(found.mean).all() and np.isfinite(found.confidence).all()):
+            raise BundleError(
+                "the network answers with NaN or infinite values",
+                where=str(self.bundle.path),
+                remedy="check the model with 'tisr models check', or train it again",
+            )
+        return time.perf_counter() - started
 
     def description(self) -> dict[str, Any]:
         """Facts saved with every result, JSON types only."""

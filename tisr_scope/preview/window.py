@@ -79,11 +79,14 @@ class Session(Protocol):
 
 _STATES = {
     "ready": ("ready", "plain"),
+    "preparing": ("getting ready", "plain"),
     "recording": ("recording", "bad"),
     "finishing": ("finishing", "plain"),
     "done": ("light off, saved", "good"),
     "failed": ("stopped by an error", "bad"),
 }
+
+_RUNNING = {"preparing", "recording", "finishing"}
 
 
 class LiveWindow(QWidget):
@@ -117,6 +120,7 @@ class LiveWindow(QWidget):
         self._started = False
         self._ended = False
         self._problem: str | None = None
+        self._stopping = False
         self.setWindowTitle(f"tisr scope – {session.name}")
         self.setObjectName("root")
         self.setAttribute(Qt.WidgetAttribute.WA_StyledBackground)
@@ -198,7 +202,7 @@ class LiveWindow(QWidget):
             if self._started:
                 self.session = self.session.again()
                 self._forget()
-            self._started, self._ended = True, False
+            self._started, self._ended, self._stopping = True, False, False
             self.session.start()
         except TisrScopeError as error:
             self._ended = True
@@ -209,12 +213,13 @@ class LiveWindow(QWidget):
         """Ask for a clean stop."""
         if self._running:
             self.session.stop()
+            self._stopping = True
             self.controls.show_running(running=True, stopping=True)
             self._say("stopping: the light goes off after this exposure")
 
     @property
     def _running(self) -> bool:
-        return self._started and self.session.status().phase in {"recording", "finishing"}
+        return self._started and self.session.status().phase in _RUNNING
 
     @override
     def closeEvent(self, event: QCloseEvent) -> None:
@@ -317,9 +322,8 @@ class LiveWindow(QWidget):
         label = self.session.calibration_of(self._channel)
         self.readings.show_status(status, self._channel, label)
         self.state.show_state(*_STATES[status.phase])
-        running = status.phase in {"recording", "finishing"}
-        if not (running and self._problem is None and not self.controls.stop_button.isEnabled()):
-            self.controls.show_running(running, stopping=status.phase == "finishing")
+        running = status.phase in _RUNNING
+        self.controls.show_running(running, stopping=self._stopping or status.phase == "finishing")
         self._report(status)
         if status.phase in {"done", "failed"} and self._started and not self._ended:
             self._ended = True
@@ -335,7 +339,7 @@ class LiveWindow(QWidget):
             self._say(text, "warning")
         elif status.phase == "done":
             self._say(f"saved in {self.session.out}")
-        elif status.phase == "recording" and self._problem is None:
+        elif status.phase == "recording" and self._problem is None and not self._stopping:
             self._say(f"saving to {self.session.out}")
 
     def _say(self, text: str, kind: str = "plain") -> None:
