@@ -126,7 +126,7 @@ def calibrate(
     level: Annotated[int, typer.Option(min=1, help="Laser level of the input, 1 is lowest.")] = 1,
     channel: Annotated[str | None, typer.Option(help="Where the pairs hold several.")] = None,
     steps: Annotated[int, typer.Option(min=1, help="Of each fine-tuning.")] = 200,
-    trials: Annotated[int, typer.Option(min=2, help="Most fine-tunings of the search for k.")] = 8,
+    trials: Annotated[int, typer.Option(min=3, help="Most fine-tunings of the search for k.")] = 8,
     passes: Annotated[int, typer.Option(min=1, help="Monte Carlo passes.")] = 6,
     device: DeviceOption = "cpu",
     threads: ThreadsOption = None,
