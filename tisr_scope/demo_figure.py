@@ -40,7 +40,7 @@ class DemoImages:
     @property
     def error(self) -> Float[np.ndarray, "y x"]:
         """Absolute difference between super-resolution and truth."""
-        return np.abs(self.sr - self.truth)
+        return np.asarray(np.abs(self.sr - self.truth))
 
 
 def busiest(image: Float[np.ndarray, "y x"], size: int) -> tuple[int, int]:
@@ -146,7 +146,7 @@ def _contrast(image: Float[np.ndarray, "y x"]) -> Normalize:
 def _colour_bar(figure: Figure, axes: Axes, shown: AxesImage) -> None:
     box = axes.inset_axes((0.83, 1.028, 0.17, 0.03))
     bar = figure.colorbar(shown, cax=box, orientation="horizontal")
-    low, high = bar.vmin, bar.vmax
+    low, high = shown.get_clim()
     bar.set_ticks([low, high], labels=[f"{low:g}", f"{high:.2g}"])
     bar.ax.xaxis.set_ticks_position("top")
     bar.ax.tick_params(colors=SOFT, labelsize=8.5, length=0, pad=1.5)
@@ -160,8 +160,8 @@ def _scale_bar(axes: Axes, width_px: int, pixel_size_um: float) -> None:
     left = right - length / pixel_size_um
     label = f"{length * 1e3:g} nm" if length < 1 else f"{length:g} µm"
     for colour, width in (("black", 5.0), ("white", 2.8)):
-        line = {"color": colour, "linewidth": width, "solid_capstyle": "butt"}
-        axes.plot([left, right], [bottom, bottom], **line)
+        (line,) = axes.plot([left, right], [bottom, bottom], color=colour, linewidth=width)
+        line.set_solid_capstyle("butt")
     text = axes.text(
         (left + right) / 2, bottom - 0.022 * width_px, label,
         color="white", fontsize=9, ha="center", va="bottom",

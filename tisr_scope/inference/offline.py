@@ -152,7 +152,7 @@ class ImageStack:
         self.pixel_size_um = pixel
         self.interval_s = interval_s or found_interval or 0.0
         self.input_mode: InputMode = "pattern_mean" if average > 1 else "single"
-        self.level = None
+        self.level: int | None = None
 
     def __len__(self) -> int:
         return len(self._stack)

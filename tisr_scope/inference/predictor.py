@@ -160,7 +160,7 @@ class Model:
         predictor = self.open()
         predictor.set_scale(frames)
         try:
-            (found,) = predictor.advance(frames)
+            (found,) = predictor.advance(list(frames))
         except (RuntimeError, MemoryError) as error:
             raise BundleError(
                 f"the network cannot run on {self.device}: {str(error).splitlines()[0]}",

@@ -48,17 +48,17 @@ def encode_intensity(mean: Float[np.ndarray, "*axes"]) -> UInt16[np.ndarray, "*a
 
 def decode_intensity(stored: UInt16[np.ndarray, "*axes"]) -> Float[np.ndarray, "*axes"]:
     """Normalised intensity from what is stored."""
-    return ((stored.astype(np.float32) - INTENSITY_OFFSET) * INTENSITY_STEP).astype(np.float32)
+    return np.asarray((stored.astype(np.float32) - INTENSITY_OFFSET) * np.float32(INTENSITY_STEP))
 
 
 def encode_confidence(confidence: Float[np.ndarray, "*axes"]) -> UInt8[np.ndarray, "*axes"]:
     """Confidence from 0 to 1 as 0 to 255."""
-    return np.clip(np.rint(confidence * 255), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.rint(confidence * 255), 0, 255), dtype=np.uint8)
 
 
 def decode_confidence(stored: UInt8[np.ndarray, "*axes"]) -> Float[np.ndarray, "*axes"]:
     """Confidence from 0 to 1 from what is stored."""
-    return (stored.astype(np.float32) / 255).astype(np.float32)
+    return np.asarray(stored.astype(np.float32) / np.float32(255))
 
 
 @dataclass(frozen=True)
