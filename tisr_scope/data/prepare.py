@@ -22,7 +22,7 @@ from tisr_scope.sim.reconstruct import WienerSettings, reconstruct
 from tisr_scope.sim.widefield import widefield
 
 _NAMED = {"train": "train", "training": "train", "validation": "validation", "test": "test"}
-FORMAT = 1
+FORMAT = 2
 """Raised whenever the numbers of a pair would come out differently."""
 
 

@@ -119,7 +119,7 @@ def nominal_carriers(
     return np.stack([np.cos(angles), np.sin(angles)], axis=1) / period_um
 
 
-def _noise_power(
+def noise_power(
     spectrum: Complex[Tensor, "time y x"], radius: Float[Tensor, "y x"], otf: DetectionOtf
 ) -> Float[Tensor, " time"]:
     """Mean power where the optics pass nothing."""
@@ -155,7 +155,7 @@ class _Emphasis:
         sums = torch.zeros(EMPHASIS_BINS + 2, dtype=power.dtype, device=power.device)
         count = sums.index_add(0, number, torch.ones_like(power)).clamp(min=1)
         mean = sums.index_add(0, number, power) / count
-        noise = _noise_power(spectrum0, radius, otf).mean()
+        noise = noise_power(spectrum0, radius, otf).mean()
         gain = (1 - noise / mean.clamp(min=1e-30)).clamp(EMPHASIS_FLOOR, 1)
         return cls(otf, step, gain)
 
@@ -237,7 +237,7 @@ def _overlap(
     transfer = otf(fy, fx)
     ahead = otf(fy + ky, fx + kx) * emphasis(torch.hypot(fy + ky, fx + kx))
     behind = otf(fy - ky, fx - kx) * emphasis(torch.hypot(fy - ky, fx - kx))
-    noise0, noise1 = (_noise_power(s, radius, otf) for s in (spectrum0, spectrum1))
+    noise0, noise1 = (noise_power(s, radius, otf) for s in (spectrum0, spectrum1))
     inside = own * (transfer > 0)
     weighted0 = spectrum0 * (inside * ahead)
     weighted1 = spectrum1 * (inside * behind)
