@@ -1,0 +1,145 @@
+"""One picture that shows whether a reconstruction can be trusted."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle, Rectangle
+
+from tisr_scope.sim.parameters import SimParameters
+
+
+def write_figure(
+    path: Path,
+    widefield: Float[np.ndarray, "y x"],
+    image: Float[np.ndarray, "fy fx"],
+    parameters: SimParameters,
+    cutoff: float,
+    title: str,
+) -> None:
+    """Wide field, SIM image, an enlarged part of both, and the spectrum with the carriers.
+
+    Grey levels are linear: from the 1st percentile (wide field) or 0 (SIM) to the 99.8th.
+
+    Parameters
+    ----------
+    path : Path
+        PNG file.
+    widefield, image : array
+        First time point, on the camera grid and on the fine grid.
+    parameters : SimParameters
+        Gives pixel size and carriers.
+    cutoff : float
+        Of the detection, cycles per micrometre.
+    title : str
+        Above the figure.
+    """
+    pixel = parameters.pixel_size_um
+    figure = Figure(figsize=(13.2, 9.0), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title)
+    axes = figure.subplots(2, 3)
+    height, width = widefield.shape
+    side = max(16, min(height, width) // 4)
+    top, left = _busiest(widefield, side)
+    extent = (0.0, width * pixel, height * pixel, 0.0)
+    part = (left * pixel, (left + side) * pixel, (top + side) * pixel, top * pixel)
+    panels = (("Wide field", widefield, "wide"), ("SIM", image, "sim"))
+    for column, (name, content, kind) in enumerate(panels):
+        low = float(np.percentile(content, 1)) if kind == "wide" else 0.0
+        high = max(float(np.percentile(content, 99.8)), low + 1e-9)
+        for row, (x0, x1, y1, y0) in enumerate((extent, part)):
+            ax = axes[row, column]
+            ax.imshow(
+                content,
+                cmap="gray",
+                vmin=low,
+                vmax=high,
+                extent=extent,
+                interpolation="nearest",
+            )
+            ax.set_xlim(x0, x1)
+            ax.set_ylim(y1, y0)
+            ax.set_xticks([])
+            ax.set_yticks([])
+            ax.set_title(name if row == 0 else f"{name}, enlarged")
+            _scale_bar(ax, x1 - x0, y1 - y0, x0, y0)
+        axes[0, column].add_patch(
+            Rectangle(
+                (part[0], part[3]), side * pixel, side * pixel, fill=False, color="gold", lw=1
+            )
+        )
+    _spectrum(axes[0, 2], image, parameters, cutoff)
+    _table(axes[1, 2], parameters)
+    figure.savefig(path, dpi=110, format="png")
+
+
+def _busiest(image: Float[np.ndarray, "y x"], side: int) -> tuple[int, int]:
+    """Corner of the square with the largest variance, away from the border."""
+    best, corner = -1.0, (0, 0)
+    step = max(1, side // 4)
+    for y in range(step, image.shape[0] - side - step + 1, step):
+        for x in range(step, image.shape[1] - side - step + 1, step):
+            spread = float(image[y : y + side, x : x + side].std())
+            if spread > best:
+                best, corner = spread, (y, x)
+    return corner
+
+
+def _scale_bar(ax: Axes, width: float, height: float, x0: float, y0: float) -> None:
+    wanted = width / 5
+    length = max((n for n in (0.2, 0.5, 1, 2, 5, 10, 20) if n <= wanted), default=wanted)
+    x, y = x0 + 0.05 * width, y0 + 0.95 * height
+    ax.plot([x, x + length], [y, y], color="white", lw=3, solid_capstyle="butt")
+    ax.text(
+        x + length / 2, y - 0.02 * height, f"{length:g} µm", color="white", ha="center", va="bottom"
+    )
+
+
+def _spectrum(
+    ax: Axes, image: Float[np.ndarray, "fy fx"], parameters: SimParameters, cutoff: float
+) -> None:
+    window = np.hanning(image.shape[0])[:, None] * np.hanning(image.shape[1])[None, :]
+    spectrum = np.abs(np.fft.fftshift(np.fft.fft2((image - image.mean()) * window)))
+    edge = 1 / parameters.pixel_size_um  # Nyquist frequency of the fine grid
+    shown = np.log10(spectrum + 1e-6 * spectrum.max())
+    ax.imshow(
+        shown,
+        cmap="viridis",
+        vmin=float(np.percentile(shown, 60)),
+        extent=(-edge, edge, edge, -edge),
+    )
+    ax.add_patch(Circle((0, 0), cutoff, fill=False, color="white", lw=1, ls="--"))
+    reach = cutoff + float(parameters.frequency.mean())
+    ax.add_patch(Circle((0, 0), reach, fill=False, color="white", lw=1, ls=":"))
+    for kx, ky in parameters.carrier:
+        ax.plot([kx, -kx], [ky, -ky], "o", mfc="none", mec="tab:red", ms=9)
+    limit = min(edge, 1.08 * reach)
+    ax.set_xlim(-limit, limit)
+    ax.set_ylim(limit, -limit)
+    ax.set_xlabel("cycles/µm")
+    ax.set_title("Spectrum of the SIM image (log)\nred: stripes, dashed: optics, dotted: SIM limit")
+
+
+def _table(ax: Axes, parameters: SimParameters) -> None:
+    ax.axis("off")
+    ax.set_title("Stripes")
+    lines = ["          period   angle   modulation"]
+    for number, (frequency, angle, depth) in enumerate(
+        zip(
+            parameters.frequency,
+            parameters.angle_rad % math.pi,
+            parameters.pooled_modulation,
+            strict=True,
+        )
+    ):
+        lines.append(
+            f"{number + 1:>6}  {1e3 / frequency:6.1f} nm  {math.degrees(angle):5.1f}°  {depth:8.2f}"
+        )
+    ax.text(0.0, 0.95, "\n".join(lines), family="monospace", va="top", transform=ax.transAxes)
