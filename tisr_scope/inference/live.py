@@ -23,7 +23,7 @@ from jaxtyping import Float, UInt16
 
 from tisr_scope.acquisition.acquire import AcquisitionSummary, acquire
 from tisr_scope.acquisition.running_order import FrameInfo, RunningOrder, running_order
-from tisr_scope.data.recording import Recording
+from tisr_scope.data.journal import JOURNAL_NAME
 from tisr_scope.errors import ProfileError, RecordingError, TisrScopeError
 from tisr_scope.inference.engine import LiveEngine, LiveResult, LiveStatus, Stream, describe
 from tisr_scope.inference.predictor import Model, StreamPredictor, load_models
@@ -430,7 +430,7 @@ class LiveSession:
             time_points=time_points,
             exposures_recorded=self._recorded,
             exposures_expected=self.expected,
-            missing_on_disk=self._recorded - len(Recording.open(self.out).journal),
+            missing_on_disk=self._recorded - frames_on_disk(self.out),
             seconds=seconds,
             camera_rate=(time_points - 1) / span if span > 0 else 0.0,
             sr_rate=live.predicted / span if span > 0 else 0.0,
@@ -445,6 +445,12 @@ class LiveSession:
             stopped_early=self._recorded < self.expected,
             inference_error=live.error or store_error,
         )
+
+
+def frames_on_disk(folder: Path) -> int:
+    """Frames of a recording that are on disk: the whole lines of its journal."""
+    with (folder / JOURNAL_NAME).open("rb") as journal:
+        return sum(line.endswith(b"\n") for line in journal)
 
 
 def run_live(

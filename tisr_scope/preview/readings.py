@@ -119,8 +119,8 @@ class Readings(QWidget):
         if not streams:
             return
         stream = streams[0]
-        running = status.phase == "recording"
-        if running:
+        # Afterwards the last rates of the run stay: an idle camera is no slow camera.
+        if status.phase == "recording" and status.recorded < status.expected:
             self.camera.show_value(f"{stream.camera_rate:.1f} /s", "time points per second")
             self.sr.show_value(f"{stream.sr_rate:.1f} /s", "super-resolved frames per second")
         self.lag.show_value(f"{stream.lag_s:.2f} s", f"{stream.lag_frames} frames")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from qtpy.QtGui import QColor, QPalette
-
 TEXT = "#e6e9ef"
 SOFT = "#97a0b0"
 FAINT = "#5b6373"
@@ -45,6 +43,13 @@ QPushButton#start {{ background: {ACCENT}; color: #1a1708; border: none; font-we
 QPushButton#start:hover {{ background: #efd476; }}
 QPushButton#start:disabled {{ background: #2b2a24; color: {FAINT}; }}
 QPushButton#stop:enabled {{ color: #ffb4ab; border-color: #6b3a3a; }}
+QComboBox {{ background: #272b35; border: 1px solid #353a46; border-radius: 7px;
+    padding: 6px 10px; }}
+QComboBox::drop-down {{ border: none; width: 24px; }}
+QComboBox::down-arrow {{ width: 0; height: 0; border-left: 4px solid #272b35;
+    border-right: 4px solid #272b35; border-top: 5px solid {SOFT}; }}
+QComboBox QAbstractItemView {{ background: #272b35; selection-background-color: #3a404e;
+    border: 1px solid #353a46; outline: none; }}
 QCheckBox {{ spacing: 8px; }}
 QCheckBox::indicator {{ width: 15px; height: 15px; border-radius: 4px; border: 1px solid #4a5160;
     background: #20242d; }}
@@ -60,24 +65,3 @@ QProgressBar::chunk {{ background: {ACCENT}; border-radius: 4px; }}
 QToolTip {{ background: #2b303b; color: {TEXT}; border: 1px solid #3d4350; padding: 4px; }}
 """
 """Dark, calm style: the images are the brightest things in the room."""
-
-
-def dark_palette() -> QPalette:
-    """Palette for what the style sheet leaves to Qt (drop-down lists, selections)."""
-    palette = QPalette()
-    roles = QPalette.ColorRole
-    for role, colour in (
-        (roles.Window, WINDOW),
-        (roles.Base, CARD),
-        (roles.AlternateBase, CARD),
-        (roles.Button, "#272b35"),
-        (roles.WindowText, TEXT),
-        (roles.Text, TEXT),
-        (roles.ButtonText, TEXT),
-        (roles.Highlight, "#3a404e"),
-        (roles.HighlightedText, TEXT),
-    ):
-        palette.setColor(role, QColor(colour))
-    for role in (roles.WindowText, roles.Text, roles.ButtonText):
-        palette.setColor(QPalette.ColorGroup.Disabled, role, QColor(FAINT))
-    return palette

@@ -25,7 +25,7 @@ from tisr_scope.preview import colour
 from tisr_scope.preview.controls import Controls
 from tisr_scope.preview.panels import ImagePanel
 from tisr_scope.preview.readings import Readings
-from tisr_scope.preview.style import STYLE, dark_palette
+from tisr_scope.preview.style import STYLE
 from tisr_scope.preview.widgets import Pill, restyle
 
 DRAW_MS = 40
@@ -124,7 +124,6 @@ class LiveWindow(QWidget):
         self.setWindowTitle(f"tisr scope – {session.name}")
         self.setObjectName("root")
         self.setAttribute(Qt.WidgetAttribute.WA_StyledBackground)
-        self.setPalette(dark_palette())
         self.setStyleSheet(STYLE)
         self.resize(1600, 900)
         self._build()
