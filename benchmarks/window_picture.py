@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from contextlib import chdir
 from pathlib import Path
 
 from tisr_scope.inference.live import run_live
@@ -24,10 +25,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=4001)
     parser.add_argument("--out", type=Path, default=Path("docs/figures/window.png"))
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
+    picture = arguments.out.absolute()
+    # A relative folder, so that the picture names no path of this computer.
+    with tempfile.TemporaryDirectory() as folder, chdir(folder):
         run_live(
             load_profile(PROFILE),
-            Path(folder) / "cell_01",
+            Path("recordings/cell_01"),
             arguments.model,
             profile_path=find_profile(PROFILE),
             settings=[
@@ -35,7 +38,7 @@ def main() -> None:
                 DeviceSetting(device="World", property="Seed", value=arguments.seed),
             ],
             time_points=arguments.time_points,
-            display=showing(close_when_done=True, picture=arguments.out),
+            display=showing(close_when_done=True, picture=picture),
         )
 
 
