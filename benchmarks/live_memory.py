@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.even_light import even_light
 from tisr_scope.data.recording import Recording
 from tisr_scope.inference.live import LiveOptions, LiveSession
 from tisr_scope.profiles.library import find_profile, load_profile
@@ -48,7 +49,7 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--out", type=Path, default=None, help="JSON file of the result")
     arguments = parser.parse_args()
-    profile = load_profile(PROFILE)
+    profile = even_light(load_profile(PROFILE))
     realtime = DeviceSetting(device="World", property="Realtime", value=int(not arguments.fast))
     with tempfile.TemporaryDirectory() as folder:
         session = LiveSession(

@@ -21,7 +21,7 @@ PROFILE = "simulated_microtubules"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default=None, help="bundle; by default the profile's")
-    parser.add_argument("--time-points", type=int, default=300)
+    parser.add_argument("--time-points", type=int, default=60)
     parser.add_argument("--seed", type=int, default=4001)
     parser.add_argument("--out", type=Path, default=Path("docs/figures/window.png"))
     arguments = parser.parse_args()

@@ -43,7 +43,8 @@ def small_camera(profile: Profile) -> Profile:
 
 
 def microtubules() -> Profile:
-    return small_camera(load_profile(PROFILE))
+    """One evenly lit frame a time point, 20 a second."""
+    return changed(small_camera(load_profile(PROFILE)), widefield="single", interval_s=0.05)
 
 
 def changed(profile: Profile, **timelapse: object) -> Profile:

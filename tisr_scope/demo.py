@@ -97,7 +97,7 @@ def run_demo(
     out: str | Path,
     *,
     display: bool | None = None,
-    time_points: int = 700,
+    time_points: int = 90,
     model: str | Path | None = None,
     seed: int = SEED,
     close_when_done: bool = False,
@@ -114,7 +114,7 @@ def run_demo(
     display : bool, optional
         Open the live window; by default where there is a display.
     time_points : int
-        Of the time-lapse, at 20 frames/s.
+        Of the time-lapse, nine camera frames each, at 20 frames/s.
     model : str or path, optional
         Bundle; by default the profile's.
     seed : int
@@ -214,7 +214,7 @@ def facts(summary: DemoSummary) -> list[tuple[str, str]]:
         ("recorded", f"{live.exposures_recorded} of {live.exposures_expected} frames"),
         ("missing on disk", f"{live.missing_on_disk}"),
         ("super-resolved live", f"{live.predicted} ({live.sr_rate:.1f}/s)"),
-        ("passed over live", f"{live.skipped}"),
+        ("passed over live", f"{live.skipped} time points"),
         ("median delay", f"{live.lag_s_median:.2f} s"),
         ("light dose", f"{live.dose_mj:.1f} mJ"),
         ("PSNR gain", f"{gain:+.1f} dB"),

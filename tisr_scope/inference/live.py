@@ -101,6 +101,8 @@ class LiveSummary:
     missing_on_disk: int
     seconds: float
     camera_rate: float
+    """Camera frames per second over the whole run."""
+    time_point_rate: float
     """Time points per second over the whole run."""
     sr_rate: float
     """Super-resolved frames per second over the whole run, all channels."""
@@ -432,7 +434,8 @@ class LiveSession:
             exposures_expected=self.expected,
             missing_on_disk=self._recorded - frames_on_disk(self.out),
             seconds=seconds,
-            camera_rate=(time_points - 1) / span if span > 0 else 0.0,
+            camera_rate=(self._recorded - 1) / span if span > 0 else 0.0,
+            time_point_rate=(time_points - 1) / span if span > 0 else 0.0,
             sr_rate=live.predicted / span if span > 0 else 0.0,
             predicted=live.predicted,
             skipped=live.skipped,
