@@ -83,8 +83,9 @@ def beside_the_camera(
             time_points=time_points,
         )
     wanted = (
-        "time_points", "exposures_recorded", "missing_on_disk", "camera_rate", "time_point_rate", "sr_rate", "predicted", "skipped",
-        "lag_s_median", "lag_s_max", "inference_error",
+        "time_points", "exposures_recorded", "missing_on_disk", "camera_rate",
+        "time_point_rate", "sr_rate", "predicted", "skipped", "lag_s_median", "lag_s_max",
+        "inference_error",
     )  # fmt: skip
     return {name: getattr(summary, name) for name in wanted}
 

@@ -32,12 +32,12 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def shown(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> DemoSummary:
     out = tmp_path_factory.mktemp("demo") / "first"
     options = LiveOptions(threads=1, passes=2, warm_up=8)
-    return run_demo(out, display=False, time_points=16, model=bundle, options=options)
+    return run_demo(out, display=False, time_points=20, model=bundle, options=options)
 
 
 def test_demo_leaves_everything_behind(shown: DemoSummary) -> None:
     folder = Path(shown.folder)
-    assert Recording.open(folder / "recording").verify() == 16 * 9
+    assert Recording.open(folder / "recording").verify() == 20 * 9
     assert shown.live.missing_on_disk == 0
     # 20 frames/s in real time; over 2 s a late start is caught up with a little.
     assert 5 < shown.live.camera_rate < 40
@@ -79,7 +79,7 @@ def test_perfect_results_are_called_perfect(
 ) -> None:
     """Results that are the truth itself, stated with certainty."""
     recording = Recording.open(Path(shown.live.folder))
-    times = [5, 20, 40]
+    times = [5, 12, 19]
     rule = load_bundle(bundle).normalisation
     truth = truth_stack(choose(recording, times))
     target = rule.normalise_target(truth, rule.scale(truth))

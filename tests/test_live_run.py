@@ -73,7 +73,7 @@ def test_everything_is_recorded_and_live_equals_offline(bundle: Path, tmp_path: 
     assert summary.inference_error is None
     assert not summary.stopped_early
     assert seen[-1] == (40, 40)
-    assert summary.dose_mj == pytest.approx(40 * 9 * 0.01)
+    assert summary.dose_mj == pytest.approx(40 * 1 * 0.01)  # 1 mW for 10 ms
 
     results = open_results(out / "super_resolution" / "488")
     assert results.time_indices == list(range(3, 37))
@@ -181,7 +181,7 @@ def test_patterns_are_averaged_as_in_the_recording(bundle: Path, tmp_path: Path)
     newest = session.newest_widefield(0)
     assert newest is not None
     recording = Recording.open(tmp_path / "run")
-    np.testing.assert_allclose(newest[1], recording.widefield(8), rtol=1e-5)
+    np.testing.assert_allclose(newest[1], recording.widefield(8), rtol=1e-5, atol=1e-4)
     description = open_results(tmp_path / "run" / "super_resolution" / "488").description
     assert description["input"] == "pattern_mean"
 

@@ -93,7 +93,7 @@ def test_tiff_gives_what_the_array_gives(bundle: Bundle, stack: np.ndarray, tmp_
     results = open_results(tmp_path / "out" / "cell")
     assert len(results) == 11
     assert summary.pixel_size_um == pytest.approx(0.0313)
-    assert results.description["interval_s"] == pytest.approx(0.45)
+    assert results.description["interval_s"] == pytest.approx(0.05)
     assert summary.scale_electrons == pytest.approx(np.percentile(stack, 99.9))
     assert json.loads((tmp_path / "out" / "cell" / "summary.json").read_text())["frames"] == 11
 
