@@ -30,6 +30,7 @@ for verb in (
     microscope.acquire,
     microscope.live,
     offline.infer,
+    offline.reconstruct,
     offline.prepare,
     offline.train,
     offline.calibrate,
