@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,15 +68,6 @@ def _compute() -> Finding:
     )
 
 
-def has_display() -> bool:
-    """Whether a window could be shown: a desktop session, or Qt told to draw offscreen."""
-    if os.environ.get("QT_QPA_PLATFORM"):
-        return os.environ["QT_QPA_PLATFORM"] != "minimal"
-    if sys.platform.startswith("linux"):
-        return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
-    return True
-
-
 def _display() -> Finding:
     from importlib.util import find_spec
 
@@ -87,8 +77,11 @@ def _display() -> Finding:
             "note",
             "the live window needs: pip install 'tisr-scope[gui]'; --headless works",
         )
-    if not has_display():
-        return Finding("window", "note", "no display: use --headless")
+    from tisr_scope.preview.app import missing_display
+
+    problem = missing_display()
+    if problem is not None:
+        return Finding("window", "note", f"{problem}; use --headless")
     return Finding("window", "ok", "Qt and a display are there")
 
 
