@@ -34,14 +34,8 @@ class Stack:
         """Noiseless sample on the fine grid, cosine apodisation up to cut-off + carrier."""
         n = self.frames.shape[-1]
         edge = CUTOFF * (1 + ratio)
-        fine = _image(
-            self.points,
-            4 * self.weights,
-            2 * n,
-            PIXEL_UM / 2,
-            lambda f: np.cos(np.pi / 2 * np.clip(f / edge, 0, 1)),
-        )
-        return fine
+        camera = _Camera(self.points, 2 * n, PIXEL_UM / 2)
+        return camera(4 * self.weights, lambda f: np.cos(np.pi / 2 * np.clip(f / edge, 0, 1)))
 
 
 def _otf(frequency: np.ndarray) -> np.ndarray:
@@ -49,35 +43,40 @@ def _otf(frequency: np.ndarray) -> np.ndarray:
     return 2 / np.pi * (np.arccos(s) - s * np.sqrt(1 - s * s))
 
 
-def _image(points, weights, n, pixel, transfer) -> np.ndarray:
-    """Periodic image on a field twice as wide, cropped: nothing wraps around the edges."""
-    wide = 2 * n
-    f = np.fft.fftfreq(wide, pixel)
-    centre = (wide - 1) / 2 * pixel
-    ramp_x = np.exp(-2j * np.pi * np.outer(f, points[:, 0] + centre))
-    ramp_y = np.exp(-2j * np.pi * np.outer(f, points[:, 1] + centre))
-    spectrum = (ramp_y * weights) @ ramp_x.T
-    image = np.fft.ifft2(spectrum * transfer(np.hypot(f[:, None], f[None, :]))).real
-    first = (wide - n) // 2
-    return image[first : first + n, first : first + n]
+class _Camera:
+    """Exact images of points on a periodic field a quarter wider than what is kept of it."""
+
+    def __init__(self, points: np.ndarray, n: int, pixel: float) -> None:
+        self.n, self.wide = n, n + n // 4
+        f = np.fft.fftfreq(self.wide, pixel)
+        centre = (self.wide - 1) / 2 * pixel
+        self.ramp_x = np.exp(-2j * np.pi * np.outer(points[:, 0] + centre, f))
+        self.ramp_y = np.exp(-2j * np.pi * np.outer(f, points[:, 1] + centre))
+        self.radius = np.hypot(f[:, None], f[None, :])
+
+    def __call__(self, weights: np.ndarray, transfer) -> np.ndarray:
+        spectrum = (self.ramp_y * weights) @ self.ramp_x
+        image = np.fft.ifft2(spectrum * transfer(self.radius)).real
+        first = (self.wide - self.n) // 2
+        return image[first : first + self.n, first : first + self.n]
 
 
-def filaments(n: int, rng: np.random.Generator, number: int = 22) -> np.ndarray:
-    """Points every 25 nm along gently curved lines that cross the field."""
+def filaments(n: int, rng: np.random.Generator, number: int = 16) -> np.ndarray:
+    """Points every 50 nm along gently curved lines that cross the field."""
     half = n * PIXEL_UM / 2
     lines = []
     for _ in range(number):
-        length = int(3 * half / 0.025)
-        heading = rng.uniform(0, 2 * np.pi) + np.cumsum(rng.normal(0, 0.008, length))
-        steps = 0.025 * np.stack([np.cos(heading), np.sin(heading)], axis=1)
+        length = int(3 * half / 0.05)
+        heading = rng.uniform(0, 2 * np.pi) + np.cumsum(rng.normal(0, 0.016, length))
+        steps = 0.05 * np.stack([np.cos(heading), np.sin(heading)], axis=1)
         line = rng.uniform(-half, half, 2) + np.cumsum(steps, axis=0) - steps.sum(axis=0) / 2
         lines.append(line)
     points = np.concatenate(lines)
-    return points[(np.abs(points) < 1.2 * half).all(axis=1)]
+    return points[(np.abs(points) < 1.15 * half).all(axis=1)]
 
 
 def make_stack(
-    n: int = 256,
+    n: int = 128,
     photons: float = 100,
     ratio: float = 0.975,
     modulation: float = 0.8,
@@ -90,7 +89,8 @@ def make_stack(
     rng = np.random.default_rng(seed)
     points = filaments(n, rng) if points is None else points
     weights = np.ones(len(points))
-    even = _image(points, weights, n, PIXEL_UM, _otf)
+    camera = _Camera(points, n, PIXEL_UM)
+    even = camera(weights, _otf)
     weights = weights * photons / np.percentile(even, 99.5)
     angles = rng.uniform(0, 0.5) + np.pi * np.arange(orientations) / orientations
     carrier = ratio * CUTOFF * np.stack([np.cos(angles), np.sin(angles)], axis=1)
@@ -100,7 +100,7 @@ def make_stack(
         for p in range(phases):
             argument = 2 * np.pi * points @ carrier[o] + start[o] + 2 * np.pi * p / phases
             light = 1 + modulation * np.cos(argument)
-            mean = _image(points, weights * light, n, PIXEL_UM, _otf).clip(min=0)
+            mean = camera(weights * light, _otf).clip(min=0)
             noise = rng.normal(0, read_noise, mean.shape) if read_noise else 0.0
             frames[o, p] = (rng.poisson(mean) if read_noise else mean) + noise
     return Stack(frames, carrier, start, points, weights)

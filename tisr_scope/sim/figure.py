@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Rectangle
+from scipy.ndimage import gaussian_filter
 
 from tisr_scope.sim.parameters import SimParameters
 
@@ -81,14 +82,15 @@ def write_figure(
 
 
 def _busiest(image: Float[np.ndarray, "y x"], side: int) -> tuple[int, int]:
-    """Corner of the square with the largest variance, away from the border."""
-    best, corner = -1.0, (0, 0)
+    """Corner of the square with the most fine structure, away from the border."""
+    fine = np.abs(gaussian_filter(image, 1.0) - gaussian_filter(image, 4.0))
+    most, corner = -1.0, (0, 0)
     step = max(1, side // 4)
     for y in range(step, image.shape[0] - side - step + 1, step):
         for x in range(step, image.shape[1] - side - step + 1, step):
-            spread = float(image[y : y + side, x : x + side].std())
-            if spread > best:
-                best, corner = spread, (y, x)
+            spread = float(fine[y : y + side, x : x + side].mean())
+            if spread > most:
+                most, corner = spread, (y, x)
     return corner
 
 
