@@ -14,8 +14,8 @@ from tisr_scope import demo
 from tisr_scope.analysis.metrics import fitted, normalised_reference
 from tisr_scope.data.recording import Recording
 from tisr_scope.demo import DemoSummary, choose, compare, run_demo
-from tisr_scope.demo_figure import busiest
 from tisr_scope.errors import DataError, DisplayError, RecordingError
+from tisr_scope.figures import busiest
 from tisr_scope.inference.live import LiveOptions
 from tisr_scope.inference.store import Grid, ResultStore, open_results
 from tisr_scope.networks.bundle import load_bundle

@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
-from matplotlib.patheffects import withStroke
 
 from tisr_scope.confidence.reliability import Reliability
+from tisr_scope.figures import busiest, scale_bar
 
 PAPER = "#14161b"
 CARD = "#1b1e25"
@@ -41,17 +41,6 @@ class DemoImages:
     def error(self) -> Float[np.ndarray, "y x"]:
         """Absolute difference between super-resolution and truth."""
         return np.asarray(np.abs(self.sr - self.truth))
-
-
-def busiest(image: Float[np.ndarray, "y x"], size: int) -> tuple[int, int]:
-    """Upper left corner of the square with most structure, away from the edge."""
-    power = (image - image.mean()) ** 2
-    total = np.pad(power.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
-    sums = total[size:, size:] - total[:-size, size:] - total[size:, :-size] + total[:-size, :-size]
-    margin = min(8, (min(image.shape) - size) // 2)
-    inner = sums[margin : sums.shape[0] - margin, margin : sums.shape[1] - margin]
-    y, x = np.unravel_index(int(inner.argmax()), inner.shape)
-    return int(y) + margin, int(x) + margin
 
 
 def summary_figure(
@@ -132,8 +121,8 @@ def _image_rows(figure: Figure, grid: GridSpec, images: DemoImages, calibrated: 
             axes.set_yticks([])
             axes.spines[:].set_color(LINE)
         closer.spines[:].set_color(GOLD)
-        _scale_bar(whole, image.shape[1], images.pixel_size_um)
-        _scale_bar(closer, size, images.pixel_size_um)
+        scale_bar(whole, images.pixel_size_um)
+        scale_bar(closer, images.pixel_size_um)
         if colours != "gray":
             _colour_bar(figure, whole, shown)
 
@@ -151,22 +140,6 @@ def _colour_bar(figure: Figure, axes: Axes, shown: AxesImage) -> None:
     bar.ax.xaxis.set_ticks_position("top")
     bar.ax.tick_params(colors=SOFT, labelsize=8.5, length=0, pad=1.5)
     bar.outline.set_visible(False)
-
-
-def _scale_bar(axes: Axes, width_px: int, pixel_size_um: float) -> None:
-    wanted = 0.25 * width_px * pixel_size_um
-    length = max(um for um in (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50) if um <= max(wanted, 0.05))
-    right, bottom = 0.955 * width_px, 0.95 * width_px
-    left = right - length / pixel_size_um
-    label = f"{length * 1e3:g} nm" if length < 1 else f"{length:g} µm"
-    for colour, width in (("black", 5.0), ("white", 2.8)):
-        (line,) = axes.plot([left, right], [bottom, bottom], color=colour, linewidth=width)
-        line.set_solid_capstyle("butt")
-    text = axes.text(
-        (left + right) / 2, bottom - 0.022 * width_px, label,
-        color="white", fontsize=9, ha="center", va="bottom",
-    )  # fmt: skip
-    text.set_path_effects([withStroke(linewidth=2, foreground="black")])
 
 
 def _plot(axes: Axes, title: str) -> None:

@@ -11,6 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
+from tisr_scope.figures import scale_bar
+
 COLOURS = ("#9a9a9a", "#2f6f9f", "#d9822b", "#3c8d5a", "#8a5aa5", "#b0413e", "#4d4d4d")
 _MOST_PX = 384
 
@@ -105,7 +107,7 @@ def montage_figure(rows: Sequence[MontageRow], pixel_size_um: float, *, title: s
         if place:
             for axes in line[[0, 1, 2, 3, 5] if row.confidence is not None else range(6)]:
                 axes.set_title("")
-    _scale_bar(grid[0, 0], _middle(rows[0].result).shape, pixel_size_um)
+    scale_bar(grid[0, 0], pixel_size_um)
     if title:
         figure.suptitle(title, fontsize=10)
     return figure
@@ -140,30 +142,3 @@ def _show(
         shown, cmap=colours, vmin=low, vmax=high, interpolation="nearest"
     )
     return drawn
-
-
-def _scale_bar(axes: Axes, shape: tuple[int, ...], pixel_size_um: float) -> None:
-    """White bar of a round length near a fifth of the width, in the lower right corner."""
-    height, width = shape
-    wanted = 0.2 * width * pixel_size_um
-    length = min((0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0), key=lambda um: abs(np.log(um / wanted)))
-    right, bottom = 0.95 * width, 0.95 * height
-    left = right - length / pixel_size_um
-    axes.plot(
-        [left, right],
-        [bottom, bottom],
-        color="white",
-        linewidth=3,
-        solid_capstyle="butt",
-        scalex=False,
-        scaley=False,
-    )
-    axes.text(
-        (left + right) / 2,
-        bottom - 0.025 * height,
-        f"{length:g} µm",
-        color="white",
-        ha="center",
-        va="bottom",
-        fontsize=8,
-    )

@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Rectangle
-from scipy.ndimage import gaussian_filter
 
+from tisr_scope.figures import busiest, scale_bar
 from tisr_scope.sim.parameters import SimParameters
 
 
@@ -48,7 +48,7 @@ def write_figure(
     axes = figure.subplots(2, 3)
     height, width = widefield.shape
     side = max(16, min(height, width) // 4)
-    top, left = _busiest(widefield, side)
+    top, left = busiest(widefield, side)
     extent = (0.0, width * pixel, height * pixel, 0.0)
     part = (left * pixel, (left + side) * pixel, (top + side) * pixel, top * pixel)
     panels = (("Wide field", widefield, "wide"), ("SIM", image, "sim"))
@@ -70,7 +70,7 @@ def write_figure(
             ax.set_xticks([])
             ax.set_yticks([])
             ax.set_title(name if row == 0 else f"{name}, enlarged")
-            _scale_bar(ax, x1 - x0, y1 - y0, x0, y0)
+            scale_bar(ax)
         axes[0, column].add_patch(
             Rectangle(
                 (part[0], part[3]), side * pixel, side * pixel, fill=False, color="gold", lw=1
@@ -79,29 +79,6 @@ def write_figure(
     _spectrum(axes[0, 2], image, parameters, cutoff)
     _table(axes[1, 2], parameters)
     figure.savefig(path, dpi=110, format="png")
-
-
-def _busiest(image: Float[np.ndarray, "y x"], side: int) -> tuple[int, int]:
-    """Corner of the square with the most fine structure, away from the border."""
-    fine = np.abs(gaussian_filter(image, 1.0) - gaussian_filter(image, 4.0))
-    most, corner = -1.0, (0, 0)
-    step = max(1, side // 4)
-    for y in range(step, image.shape[0] - side - step + 1, step):
-        for x in range(step, image.shape[1] - side - step + 1, step):
-            spread = float(fine[y : y + side, x : x + side].mean())
-            if spread > most:
-                most, corner = spread, (y, x)
-    return corner
-
-
-def _scale_bar(ax: Axes, width: float, height: float, x0: float, y0: float) -> None:
-    wanted = width / 5
-    length = max((n for n in (0.2, 0.5, 1, 2, 5, 10, 20) if n <= wanted), default=wanted)
-    x, y = x0 + 0.05 * width, y0 + 0.95 * height
-    ax.plot([x, x + length], [y, y], color="white", lw=3, solid_capstyle="butt")
-    ax.text(
-        x + length / 2, y - 0.02 * height, f"{length:g} µm", color="white", ha="center", va="bottom"
-    )
 
 
 def _spectrum(

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
+from tisr_scope.figures import scale_bar
 from tisr_scope.training.checkpoint import write_atomic
 
 
@@ -93,23 +92,8 @@ def draw_samples(
         for axes in grid[row]:
             axes.set_xticks([])
             axes.set_yticks([])
-        _scale_bar(grid[row][0], width_um, extent[2])
+        scale_bar(grid[row][0])
     _save(figure, path)
-
-
-def _scale_bar(axes: Axes, width_um: float, height_um: float) -> None:
-    length = max(v for v in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20) if v <= max(width_um / 4, 0.1))
-    bar = Rectangle((0.05 * width_um, 0.92 * height_um), length, 0.025 * height_um, color="w", lw=0)
-    axes.add_patch(bar)
-    axes.text(
-        0.05 * width_um + length / 2,
-        0.9 * height_um,
-        f"{length:g} µm",
-        color="w",
-        ha="center",
-        va="bottom",
-        fontsize=8,
-    )
 
 
 def _save(figure: Figure, path: Path) -> None:
