@@ -33,11 +33,14 @@ class Stack:
         return rng.poisson(photons * self.mean) + noise
 
     def truth(self, photons: float = 1.0) -> np.ndarray:
-        """Sample on the grid of half a pixel, cosine apodisation up to cut-off + carrier."""
+        """Sample on the grid of half a pixel, cosine apodisation up to cut-off + carrier.
+
+        In photons per camera pixel, so that its mean is that of the wide field.
+        """
         edge = CUTOFF * (1 + self.ratio)
         radius = _radius(self.sample.shape[0], PIXEL_UM / OVER)
         transfer = np.cos(np.pi / 2 * np.clip(radius / edge, 0, 1))
-        return photons * _camera(self.sample, transfer, 2)
+        return photons * 4 * _camera(self.sample, transfer, 2)
 
     def carrier_error_px(self, found: np.ndarray) -> np.ndarray:
         return np.hypot(*(found - self.carrier).T) * self.mean.shape[-1] * PIXEL_UM

