@@ -111,9 +111,7 @@ def broken(kind: str, frames: np.ndarray) -> np.ndarray:
     ],
 )
 @pytest.mark.parametrize("guided", [False, True])
-def test_unusable_frames_are_refused(
-    small: Stack, kind: str, message: str, guided: bool
-) -> None:
+def test_unusable_frames_are_refused(small: Stack, kind: str, message: str, guided: bool) -> None:
     frames = broken(kind, small.frames(200))
     with pytest.raises(ReconstructionError, match=message) as caught:
         estimate_parameters(
