@@ -24,16 +24,17 @@ def rms(values: np.ndarray) -> float:
 @pytest.mark.parametrize("ratio", [0.92, 0.975, 1.02])
 def test_accuracy_at_every_light_level(ratio: float) -> None:
     """1.02 is TIRF: the stripes are finer than anything the optics pass."""
-    stack = make_stack(n=256, ratio=ratio, seed=1)
+    stacks = [make_stack(n=256, ratio=ratio, seed=seed) for seed in (0, 1)]
     for photons, carrier_px, phase_deg, depth in (
         (20, 0.05, 2.0, 0.03),
         (100, 0.03, 0.8, 0.01),
         (500, 0.03, 0.8, 0.01),
     ):
-        found = estimate_parameters(stack.frames(photons, seed=1), OTF, PIXEL_UM)
-        assert stack.carrier_error_px(found.carrier).max() <= carrier_px, photons
-        assert rms(stack.phase_error_deg(found.phase_rad[0])) <= phase_deg, photons
-        assert rms(found.modulation[0] - 0.8) <= depth, photons
+        found = [estimate_parameters(s.frames(photons, seed=7), OTF, PIXEL_UM) for s in stacks]
+        both = list(zip(stacks, found, strict=True))
+        assert max(s.carrier_error_px(f.carrier).max() for s, f in both) <= carrier_px
+        assert rms(np.array([s.phase_error_deg(f.phase_rad[0]) for s, f in both])) <= phase_deg
+        assert rms(np.array([f.modulation[0] - 0.8 for f in found])) <= depth
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +77,9 @@ def test_parameters_survive_json(small: Stack) -> None:
     found = estimate_parameters(small.frames(100), OTF, PIXEL_UM)
     back = SimParameters.from_dict(found.to_dict())
     np.testing.assert_allclose(back.carrier, found.carrier, atol=1e-6)
-    np.testing.assert_allclose(back.frequency * np.cos(back.angle_rad), found.carrier[:, 0])
+    np.testing.assert_allclose(
+        back.frequency * np.cos(back.angle_rad), found.carrier[:, 0], atol=1e-5
+    )
 
 
 def test_nominal_carriers_point_along_the_angles() -> None:
@@ -127,7 +130,7 @@ def test_unusable_frames_are_refused(small: Stack, kind: str, message: str, guid
 
 
 def test_wrong_nominal_carrier_is_refused(small: Stack) -> None:
-    with pytest.raises(ReconstructionError, match="stripes"):
+    with pytest.raises(ReconstructionError, match="stand out where the profile does not"):
         estimate_parameters(small.frames(100), OTF, PIXEL_UM, nominal=0.85 * small.carrier)
 
 

@@ -173,6 +173,7 @@ def _coarse_carrier(
     otf: DetectionOtf,
     pixel_um: float,
     nominal: Float[np.ndarray, " 2"] | None,
+    where: str,
 ) -> tuple[Float[np.ndarray, " 2"], float]:
     """Carrier to the nearest frequency sample, and the significance of its peak."""
     height, width = spectrum0.shape[-2:]
@@ -202,11 +203,32 @@ def _coarse_carrier(
         searched = distance <= reach
     best = int(torch.where(searched, power, torch.zeros_like(power)).argmax())
     row, column = divmod(best, 2 * width)
+    if nominal is not None:
+        _check_elsewhere(power[row, column], torch.where(ring, power, 0.0), kx, ky, where)
     background = power[ring]
     centre = background.median()
     spread = 1.4826 * (background - centre).abs().median()
     significance = float((power[row, column] - centre) / spread.clamp(min=1e-30))
     return np.array([float(kx[0, column]), float(ky[row, 0])]), significance
+
+
+def _check_elsewhere(
+    here: Float[Tensor, ""],
+    ring: Float[Tensor, "y x"],
+    kx: Float[Tensor, "1 x"],
+    ky: Float[Tensor, "y 1"],
+    where: str,
+) -> None:
+    """Refuse a nominal carrier where the frames speak for quite another one."""
+    row, column = divmod(int(ring.argmax()), ring.shape[1])
+    if float(ring[row, column]) > 2 * float(here):
+        x, y = float(kx[0, column]), float(ky[row, 0])
+        raise ReconstructionError(
+            "stripes stand out where the profile does not expect them: period "
+            f"{1 / math.hypot(x, y):.4f} um, angle {math.atan2(y, x) % math.pi:.3f} rad",
+            where=where,
+            remedy="check pattern period and angles, and the order of the orientations",
+        )
 
 
 @dataclass(frozen=True)
@@ -378,6 +400,7 @@ def estimate_parameters(
                 otf,
                 pixel_um,
                 None if nominal is None else nominal[o],
+                where,
             )
             _check_quality(quality[o], needed, o, where)
             found[o] = _refine_carrier(spectrum0, spectrum1, otf, emphasis, pixel_um, start)
