@@ -158,7 +158,7 @@ def test_real_microtubules(real_data: Path, measured: bool) -> None:
     """Carrier frequency and angles that the instrument was set to."""
     otf: DetectionOtf = OTF
     if measured:
-        otf = measured_otf(real_data / "otf_2d_488.mrc", NA, 525)
+        otf = measured_otf(real_data / "otf_2d_488.mrc", NA, 525.0)
     raw, pixel = read_mrc(real_data / "gi_sim_microtubules_raw.mrc")
     assert pixel == pytest.approx(0.0626, abs=1e-4)
     found = estimate_parameters(fold_raw(raw, 3, 3), otf, 0.0626)

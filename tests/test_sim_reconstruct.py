@@ -142,7 +142,7 @@ def test_wrong_settings_and_mismatched_frames_are_refused(stack: Stack) -> None:
     with pytest.raises(ReconstructionError, match="do not fit"):
         reconstruct(frames[:2], parameters, OTF)
     with pytest.raises(ReconstructionError, match="out of range"):
-        WienerSettings(parameter=-1)
+        WienerSettings(parameter=-1.0)
     with pytest.raises(ReconstructionError, match="no orientations"):
         widefield(frames[0])
 

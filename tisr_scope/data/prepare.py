@@ -9,16 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
 from tisr_scope.data.ome_tiff import write_series
 from tisr_scope.data.pairs import SUBSETS, read_about
 from tisr_scope.data.recording import Recording
 from tisr_scope.errors import DataError
 from tisr_scope.provenance import provenance, write_json
+from tisr_scope.sim.files import reconstruct_stack, recording_nominal, saturation_electrons
 from tisr_scope.sim.optics import DetectionOtf, incoherent_otf
-from tisr_scope.sim.parameters import SimParameters, estimate_parameters, nominal_carriers
-from tisr_scope.sim.reconstruct import WienerSettings, reconstruct
+from tisr_scope.sim.reconstruct import WienerSettings
 from tisr_scope.sim.widefield import widefield
 
 _NAMED = {"train": "train", "training": "train", "validation": "validation", "test": "test"}
@@ -198,30 +197,6 @@ def _profile_otf(recording: Recording, channel: int) -> DetectionOtf:
     )
 
 
-def estimate_recording(
-    recording: Recording,
-    highest: Float[np.ndarray, "time orientation phase y x"],
-    channel: int,
-    otf: DetectionOtf,
-) -> SimParameters:
-    """Parameters of the highest level of a recording, searched around its profile's carrier."""
-    profile = recording.profile
-    period = profile.channels[channel].pattern_period_um
-    if profile.illumination is None:
-        raise DataError("the recording has no structured light", where=str(recording.path))
-    camera = profile.microscope.camera
-    return estimate_parameters(
-        highest,
-        otf,
-        profile.optics.pixel_size_um,
-        nominal=(
-            None if period is None else nominal_carriers(profile.illumination.angles_rad, period)
-        ),
-        saturation_electrons=(camera.saturation_adu - camera.offset_adu) * camera.electrons_per_adu,
-        where=f"{recording.path}, channel {profile.channels[channel].name}",
-    )
-
-
 def _prepare_one(
     recording: Recording,
     channel: int,
@@ -250,11 +225,19 @@ def _prepare_one(
     levels = frames.shape[3]
     images = [widefield(recording.electrons(frames[:, :, :, level])) for level in range(levels)]
     highest = recording.electrons(frames[:, :, :, -1])
-    parameters = estimate_recording(recording, highest, channel, otf)
-    target = reconstruct(highest, parameters, otf, settings, device=device)
-
     profile = recording.profile
     pixel, interval = profile.optics.pixel_size_um, recording.interval_s(channel, position)
+    result = reconstruct_stack(
+        highest,
+        otf,
+        pixel,
+        nominal=recording_nominal(profile, channel),
+        settings=settings,
+        saturation=saturation_electrons(profile),
+        device=device,
+        where=f"{recording.path}, channel {profile.channels[channel].name}",
+    )
+    target, parameters = result.image, result.parameters
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "pair.json").unlink(missing_ok=True)
     for number, image in enumerate(images):

@@ -7,12 +7,17 @@ with r measured from the centre of the field.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
 from tisr_scope.errors import ReconstructionError
+from tisr_scope.sim.optics import DetectionOtf, frequency_grid, notch
+
+EMPHASIS_BINS = 24
+EMPHASIS_FLOOR = 0.02
 
 
 def check_frames(
@@ -121,11 +126,13 @@ def band_correlation(
         centred = torch.fft.fftshift(spectrum, dim=(-2, -1))
         padded = torch.zeros(*spectrum.shape[:-2], *double, dtype=centred.dtype).to(centred)
         padded[..., height // 2 : height // 2 + height, width // 2 : width // 2 + width] = centred
-        return torch.fft.ifft2(torch.fft.ifftshift(padded, dim=(-2, -1)))
+        image: Tensor = torch.fft.ifft2(torch.fft.ifftshift(padded, dim=(-2, -1)))
+        return image
 
     def shifts(a: Tensor, b: Tensor) -> Tensor:
         # sum over f of conj(A(f)) B(f + k)
-        return torch.fft.fft2(a.conj() * b) * (double[0] * double[1])
+        total: Tensor = torch.fft.fft2(a.conj() * b) * (double[0] * double[1])
+        return total
 
     def power(spectrum: Tensor) -> Tensor:
         return spectrum.abs().square().to(spectrum.dtype)
@@ -134,3 +141,53 @@ def band_correlation(
     chance = shifts(field(power(band0)), field(power(band1))).real.clamp(min=0)
     floor = 1e-4 * chance.amax(dim=(-2, -1), keepdim=True)
     return (agreement / (chance + floor)).mean(dim=0)
+
+
+def noise_power(
+    spectrum: Complex[Tensor, "time y x"], radius: Float[Tensor, "y x"], otf: DetectionOtf
+) -> Float[Tensor, " time"]:
+    """Mean power where the optics pass nothing."""
+    outside = radius > 1.02 * otf.cutoff
+    if int(outside.sum()) < 64:
+        # Coarse pixels leave no frequency outside the optics; the largest ones come closest.
+        outside = radius > torch.quantile(radius.flatten(), 0.95)
+    return spectrum.abs().square()[..., outside].mean(dim=-1)
+
+
+@dataclass(frozen=True)
+class Emphasis:
+    """Weight of a band's frequencies: little haze, little noise; a function of |f| alone.
+
+    Haze lies at the lowest frequencies of both bands and carries no stripes; noise prevails from
+    where the spectrum of the wide field drowns in it.
+    """
+
+    otf: DetectionOtf
+    step: float
+    gain: Float[Tensor, " bin"]
+
+    @classmethod
+    def measure(
+        cls, spectrum0: Complex[Tensor, "time y x"], otf: DetectionOtf, pixel_um: float
+    ) -> Emphasis:
+        """Emphasis for the bands of one orientation."""
+        shape = (spectrum0.shape[-2], spectrum0.shape[-1])
+        fy, fx = frequency_grid(shape, pixel_um, spectrum0.device)
+        radius = torch.sqrt(fy.square() + fx.square())
+        step = otf.cutoff / EMPHASIS_BINS
+        number = (radius / step).round().long().clamp(max=EMPHASIS_BINS + 1).flatten()
+        power = spectrum0.abs().square().mean(dim=0).flatten()
+        sums = torch.zeros(EMPHASIS_BINS + 2, dtype=power.dtype, device=power.device)
+        count = sums.index_add(0, number, torch.ones_like(power)).clamp(min=1)
+        mean = sums.index_add(0, number, power) / count
+        noise = noise_power(spectrum0, radius, otf).mean()
+        gain = (1 - noise / mean.clamp(min=1e-30)).clamp(EMPHASIS_FLOOR, 1)
+        return cls(otf, step, gain)
+
+    def __call__(self, radius: Float[Tensor, "y x"]) -> Float[Tensor, "y x"]:
+        """Weight at radial frequencies in cycles per micrometre."""
+        position = (radius / self.step).clamp(max=EMPHASIS_BINS + 1 - 1e-3)
+        below = position.long()
+        part = position - below
+        gain = self.gain[below] * (1 - part) + self.gain[below + 1] * part
+        return gain * notch(radius, 0.99, 0.1 * self.otf.cutoff)

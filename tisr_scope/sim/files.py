@@ -91,6 +91,12 @@ def recording_nominal(profile: Profile, channel: int) -> Float[np.ndarray, "orie
     return nominal_carriers(profile.illumination.angles_rad, period)
 
 
+def saturation_electrons(profile: Profile) -> float:
+    """Photo-electrons at which a pixel of the profile's camera is saturated."""
+    camera = profile.microscope.camera
+    return (camera.saturation_adu - camera.offset_adu) * camera.electrons_per_adu
+
+
 def reconstruct_recording(
     recording: Recording | Path,
     out: Path,
@@ -139,7 +145,6 @@ def reconstruct_recording(
             remedy="record in paired mode, or a time-lapse with widefield: pattern_mean",
         )
     _new_folder(out)
-    camera = profile.microscope.camera
     jobs = [(c, p) for c in range(len(recording.channels)) for p in range(recording.positions)]
     files = []
     for done, (channel, position) in enumerate(jobs):
@@ -161,7 +166,7 @@ def reconstruct_recording(
             recording.pixel_size_um,
             nominal=recording_nominal(profile, channel),
             settings=settings,
-            saturation=(camera.saturation_adu - camera.offset_adu) * camera.electrons_per_adu,
+            saturation=saturation_electrons(profile),
             device=device,
             where=f"{recording.path}, {name}",
         )

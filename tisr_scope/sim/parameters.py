@@ -19,8 +19,10 @@ from torch import Tensor
 
 from tisr_scope.errors import ReconstructionError
 from tisr_scope.sim.bands import (
+    Emphasis,
     band_correlation,
     check_frames,
+    noise_power,
     regular_phases,
     separate_bands,
 )
@@ -35,8 +37,6 @@ COARSE_NOTCH = 0.2
 MINIMUM_QUALITY = 16.0
 MINIMUM_QUALITY_NEAR_NOMINAL = 6.0
 """Even light gives up to 15 where the whole ring is searched, 6 near a nominal carrier."""
-EMPHASIS_BINS = 24
-EMPHASIS_FLOOR = 0.02
 COARSE_TIME_POINTS = 5
 """Enough to find the peak; its exact place is taken from all time points."""
 
@@ -75,12 +75,16 @@ class SimParameters:
     @property
     def frequency(self) -> Float[np.ndarray, " orientation"]:
         """|k| in cycles per micrometre."""
-        return np.hypot(self.carrier[:, 0], self.carrier[:, 1])
+        frequency: Float[np.ndarray, " orientation"] = np.hypot(*self.carrier.T)
+        return frequency
 
     @property
     def angle_rad(self) -> Float[np.ndarray, " orientation"]:
         """Direction of the carrier: (x, y) = (cos, sin)."""
-        return np.arctan2(self.carrier[:, 1], self.carrier[:, 0])
+        angle: Float[np.ndarray, " orientation"] = np.arctan2(
+            self.carrier[:, 1], self.carrier[:, 0]
+        )
+        return angle
 
     @property
     def pooled_modulation(self) -> Float[np.ndarray, " orientation"]:
@@ -119,54 +123,6 @@ def nominal_carriers(
     return np.stack([np.cos(angles), np.sin(angles)], axis=1) / period_um
 
 
-def noise_power(
-    spectrum: Complex[Tensor, "time y x"], radius: Float[Tensor, "y x"], otf: DetectionOtf
-) -> Float[Tensor, " time"]:
-    """Mean power where the optics pass nothing."""
-    outside = radius > 1.02 * otf.cutoff
-    if int(outside.sum()) < 64:
-        # Coarse pixels leave no frequency outside the optics; the largest ones come closest.
-        outside = radius > torch.quantile(radius.flatten(), 0.95)
-    return spectrum.abs().square()[..., outside].mean(dim=-1)
-
-
-@dataclass(frozen=True)
-class _Emphasis:
-    """Weight of a band's frequencies: little haze, little noise; a function of |f| alone.
-
-    Haze lies at the lowest frequencies of both bands and carries no stripes; noise prevails from
-    where the spectrum of the wide field drowns in it.
-    """
-
-    otf: DetectionOtf
-    step: float
-    gain: Float[Tensor, " bin"]
-
-    @classmethod
-    def measure(
-        cls, spectrum0: Complex[Tensor, "time y x"], otf: DetectionOtf, pixel_um: float
-    ) -> _Emphasis:
-        shape = (spectrum0.shape[-2], spectrum0.shape[-1])
-        fy, fx = frequency_grid(shape, pixel_um, spectrum0.device)
-        radius = torch.sqrt(fy.square() + fx.square())
-        step = otf.cutoff / EMPHASIS_BINS
-        number = (radius / step).round().long().clamp(max=EMPHASIS_BINS + 1).flatten()
-        power = spectrum0.abs().square().mean(dim=0).flatten()
-        sums = torch.zeros(EMPHASIS_BINS + 2, dtype=power.dtype, device=power.device)
-        count = sums.index_add(0, number, torch.ones_like(power)).clamp(min=1)
-        mean = sums.index_add(0, number, power) / count
-        noise = noise_power(spectrum0, radius, otf).mean()
-        gain = (1 - noise / mean.clamp(min=1e-30)).clamp(EMPHASIS_FLOOR, 1)
-        return cls(otf, step, gain)
-
-    def __call__(self, radius: Float[Tensor, "y x"]) -> Float[Tensor, "y x"]:
-        position = (radius / self.step).clamp(max=EMPHASIS_BINS + 1 - 1e-3)
-        below = position.long()
-        part = position - below
-        gain = self.gain[below] * (1 - part) + self.gain[below + 1] * part
-        return gain * notch(radius, 0.99, 0.1 * self.otf.cutoff)
-
-
 def _coarse_carrier(
     spectrum0: Complex[Tensor, "time y x"],
     spectrum1: Complex[Tensor, "time y x"],
@@ -190,7 +146,7 @@ def _coarse_carrier(
     shift = torch.sqrt(ky.square() + kx.square())
     ring = (shift >= low) & (shift <= high)
     if nominal is None:
-        searched = ring
+        searched, trust = ring, torch.ones_like(power)
     else:
         reach = max(
             SEARCH_AROUND_NOMINAL * float(np.hypot(*nominal)),
@@ -201,7 +157,9 @@ def _coarse_carrier(
             torch.hypot(kx + nominal[0], ky + nominal[1]),
         )
         searched = distance <= reach
-    best = int(torch.where(searched, power, torch.zeros_like(power)).argmax())
+        # Of two peaks about as high, as few and smooth objects give, the nearer one is meant.
+        trust = torch.exp(-0.5 * (distance / reach).square())
+    best = int(torch.where(searched, power * trust, 0.0).argmax())
     row, column = divmod(best, 2 * width)
     if nominal is not None:
         _check_elsewhere(power[row, column], torch.where(ring, power, 0.0), kx, ky, where)
@@ -247,7 +205,7 @@ def _overlap(
     spectrum0: Complex[Tensor, "time y x"],
     spectrum1: Complex[Tensor, "time y x"],
     otf: DetectionOtf,
-    emphasis: _Emphasis,
+    emphasis: Emphasis,
     pixel_um: float,
     carrier: Float[np.ndarray, " 2"],
 ) -> _Overlap:
@@ -277,7 +235,7 @@ def _refine_carrier(
     spectrum0: Complex[Tensor, "time y x"],
     spectrum1: Complex[Tensor, "time y x"],
     otf: DetectionOtf,
-    emphasis: _Emphasis,
+    emphasis: Emphasis,
     pixel_um: float,
     carrier: Float[np.ndarray, " 2"],
 ) -> Float[np.ndarray, " 2"]:
@@ -303,7 +261,7 @@ def _complex_modulation(
     spectrum0: Complex[Tensor, "time y x"],
     spectrum1: Complex[Tensor, "time y x"],
     otf: DetectionOtf,
-    emphasis: _Emphasis,
+    emphasis: Emphasis,
     pixel_um: float,
     carrier: Float[np.ndarray, " 2"],
 ) -> Complex[Tensor, " time"]:
@@ -391,7 +349,7 @@ def estimate_parameters(
         field0, field1 = separate_bands(tapered, steps[o])
         spectrum0 = torch.fft.fft2(field0.to(torch.complex128))
         spectrum1 = torch.fft.fft2(field1)
-        emphasis = _Emphasis.measure(spectrum0, otf, pixel_um)
+        emphasis = Emphasis.measure(spectrum0, otf, pixel_um)
         if carrier is None:
             some = np.unique(np.linspace(0, times - 1, COARSE_TIME_POINTS).round().astype(int))
             start, quality[o] = _coarse_carrier(

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from tisr_scope.errors import ReconstructionError
-from tisr_scope.sim.bands import separate_bands
+from tisr_scope.sim.bands import noise_power, separate_bands
 from tisr_scope.sim.optics import (
     DetectionOtf,
     apodisation,
@@ -31,7 +31,7 @@ from tisr_scope.sim.optics import (
     frequency_grid,
     notch,
 )
-from tisr_scope.sim.parameters import TAPER_PX, SimParameters, noise_power
+from tisr_scope.sim.parameters import TAPER_PX, SimParameters
 
 UPSCALE = 2
 MARGIN_PX = 16
@@ -260,7 +260,7 @@ class _Plan:
             fine = self._enlarge(torch.fft.fft2(band1[:, o]))
             # Orders +1 and -1 are complex conjugates of each other.
             plain = plain + 2 * (conjugate[:, None, None] * wave * fine).real
-        image = torch.fft.irfft2(
+        image: Tensor = torch.fft.irfft2(
             torch.fft.rfft2(plain) * self.filter[:, : self.fine[1] // 2 + 1],
             s=(self.fine[0], self.fine[1]),
         )
@@ -279,4 +279,5 @@ class _Plan:
         weighted = torch.fft.fftshift(spectrum * self.weight, dim=(-2, -1))
         top, left = (self.fine[0] - height) // 2, (self.fine[1] - width) // 2
         wide = pad(weighted, (left, self.fine[1] - width - left, top, self.fine[0] - height - top))
-        return torch.fft.ifft2(torch.fft.ifftshift(wide, dim=(-2, -1))) * UPSCALE**2
+        fine: Tensor = torch.fft.ifft2(torch.fft.ifftshift(wide, dim=(-2, -1)))
+        return fine * UPSCALE**2

@@ -23,4 +23,5 @@ def widefield(
             f"frames of shape {frames.shape} have no orientations and phases",
             remedy="give (time, orientation, phase, y, x)",
         )
-    return np.asarray(frames).mean(axis=(-4, -3), dtype=np.float64).astype(np.float32)
+    mean = np.asarray(np.mean(frames, axis=(-4, -3), dtype=np.float64))
+    return mean.astype(np.float32)
