@@ -9,9 +9,13 @@ from tisr_scope.errors import ReconstructionError
 
 
 def widefield(
-    frames: Float[np.ndarray, "*time orientation phase y x"],
+    frames: Float[np.ndarray, ...],
 ) -> Float[np.ndarray, "*time y x"]:
     """Mean over orientations and phases: evenly stepped stripes add up to even light.
+
+    Parameters
+    ----------
+    frames : array, shape (time, orientation, phase, y, x) or without time
 
     Raises
     ------
