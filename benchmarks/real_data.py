@@ -47,6 +47,12 @@ def carriers(folder: Path) -> list[dict[str, float]]:
     return rows
 
 
+def background(folder: Path) -> float:
+    """Counts of the empty parts, mean over the orientations: the stack has no known offset."""
+    (file,) = folder.glob("*_parameters.json")
+    return float(np.mean(json.loads(file.read_text())["background"]))
+
+
 def draw(images: dict[str, tuple[np.ndarray, str]], file: Path) -> None:
     """Whole field above, the busiest part below."""
     figure = Figure(figsize=(4 * len(images), 8.2), layout="constrained", facecolor="#14161a")
@@ -85,6 +91,7 @@ def main() -> None:
             arguments.data / STACK,
             folder / "sr",
             pixel_size_um=PIXEL_UM,
+            offset_adu=background(folder / "closed form"),
             average=9,
             repeat=7,
         )
