@@ -12,7 +12,7 @@ import sys
 import typer
 from rich.markup import escape
 
-from tisr_scope.cli import microscope, offline
+from tisr_scope.cli import data, learning, microscope, models
 from tisr_scope.cli.common import err
 from tisr_scope.errors import TisrScopeError
 
@@ -29,17 +29,17 @@ for verb in (
     microscope.demo,
     microscope.acquire,
     microscope.live,
-    offline.infer,
-    offline.reconstruct,
-    offline.prepare,
-    offline.train,
-    offline.calibrate,
-    offline.evaluate,
+    learning.infer,
+    data.reconstruct,
+    data.prepare,
+    learning.train,
+    learning.calibrate,
+    learning.evaluate,
     microscope.doctor,
 ):
     app.command()(verb)
 app.add_typer(microscope.profiles_app, name="profiles")
-app.add_typer(offline.models_app, name="models")
+app.add_typer(models.models_app, name="models")
 
 
 def main() -> None:
