@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter, zoom
 
 from tisr_scope.inference.engine import LiveResult, LiveStatus, StreamStatus
 from tisr_scope.inference.live import SessionStatus
-from tisr_scope.inference.store import Grid
+from tisr_scope.inference.result_arrays import Grid
 from tisr_scope.types import Prediction
 
 SIZE = 128

@@ -17,7 +17,8 @@ from tisr_scope.demo import DemoSummary, choose, compare, run_demo
 from tisr_scope.errors import DataError, DisplayError, RecordingError
 from tisr_scope.figures import busiest
 from tisr_scope.inference.live import LiveOptions
-from tisr_scope.inference.store import Grid, ResultStore, open_results
+from tisr_scope.inference.result_arrays import Grid
+from tisr_scope.inference.store import ResultStore, open_results
 from tisr_scope.networks.bundle import load_bundle
 from tisr_scope.simulation.truth import truth_stack
 from tisr_scope.types import Prediction

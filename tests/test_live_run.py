@@ -14,8 +14,9 @@ from tisr_scope.data.recording import Recording
 from tisr_scope.errors import BundleError, DataError, ProfileError, RecordingError
 from tisr_scope.inference import live
 from tisr_scope.inference.live import LiveOptions, LiveSession, run_live
-from tisr_scope.inference.offline import RecordedChannel, predictions
+from tisr_scope.inference.offline import predictions
 from tisr_scope.inference.predictor import Model, StreamPredictor
+from tisr_scope.inference.sources import RecordedChannel
 from tisr_scope.inference.store import open_results
 from tisr_scope.networks.bundle import load_bundle
 from tisr_scope.profiles.library import find_profile, load_profile

@@ -15,11 +15,11 @@ import pytest
 import zarr
 
 from tisr_scope.errors import DiskFull, RecordingError
+from tisr_scope.inference.result_arrays import Grid
 from tisr_scope.inference.store import (
     CONFIDENCE,
     JOURNAL,
     SUPER_RESOLUTION,
-    Grid,
     ResultStore,
     disk_error,
     open_results,

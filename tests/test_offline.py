@@ -15,7 +15,9 @@ from tisr_scope.acquisition.acquire import acquire
 from tisr_scope.data.recording import Recording
 from tisr_scope.errors import BundleError, DataError, RecordingError
 from tisr_scope.inference import offline
-from tisr_scope.inference.offline import ImageStack, infer, read_stack, stack_scale
+from tisr_scope.inference.offline import infer, stack_scale
+from tisr_scope.inference.predictor import Model
+from tisr_scope.inference.sources import ImageStack, read_stack
 from tisr_scope.inference.store import open_results
 from tisr_scope.networks.bundle import Bundle
 from tisr_scope.profiles.library import find_profile, load_profile
@@ -165,7 +167,7 @@ def test_scale_of_a_long_stack_comes_from_spaced_frames(
 
 def test_edges_of_a_time_lapse_are_uncalibrated(bundle: Bundle, tmp_path: Path) -> None:
     """The first and last three frames are not the centre of a window."""
-    model = offline.Model(bundle, input_mode="single", pixel_size_um=0.0626, passes=2)
+    model = Model(bundle, input_mode="single", pixel_size_um=0.0626, passes=2)
     model.objections = lambda scale: []  # type: ignore[method-assign]
     tifffile.imwrite(tmp_path / "s.tif", np.random.default_rng(0).poisson(9, (9, 40, 40)))
     source = ImageStack(tmp_path / "s.tif", pixel_size_um=0.0626)

@@ -28,7 +28,8 @@ from tisr_scope.errors import ProfileError, RecordingError, TisrScopeError
 from tisr_scope.inference.engine import LiveEngine, LiveResult, LiveStatus, Stream, describe
 from tisr_scope.inference.predictor import Model, StreamPredictor, load_models
 from tisr_scope.inference.ring import FrameRing
-from tisr_scope.inference.store import Grid, ResultStore
+from tisr_scope.inference.result_arrays import Grid
+from tisr_scope.inference.store import ResultStore
 from tisr_scope.profiles.schema import DeviceSetting, Profile
 from tisr_scope.provenance import provenance, write_json
 

@@ -20,7 +20,7 @@ from typing_extensions import override
 from tisr_scope.errors import DisplayError, TisrScopeError
 from tisr_scope.inference.engine import LiveResult
 from tisr_scope.inference.live import SessionStatus
-from tisr_scope.inference.store import Grid
+from tisr_scope.inference.result_arrays import Grid
 from tisr_scope.preview import colour
 from tisr_scope.preview.controls import Controls
 from tisr_scope.preview.panels import ImagePanel
