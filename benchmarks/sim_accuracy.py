@@ -59,8 +59,8 @@ def main() -> None:
                 image = reconstruct(frames, found, otf)[0]
                 seconds += time.perf_counter() - start
                 carrier.extend(stack.carrier_error_px(found.carrier))
-                phase.extend(stack.phase_error_deg(found.phase_rad[0]))
-                depth.extend(found.modulation[0] - 0.8)
+                phase.extend(stack.phase_error_deg(found.phase_rad[0, :, 0]))
+                depth.extend(found.modulation[0, :, 0] - 0.8)
                 truth = stack.truth(photons)
                 wide = resize(widefield(frames), truth.shape, order=3)
                 level.append(psnr(image, truth))

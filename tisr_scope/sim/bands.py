@@ -1,6 +1,6 @@
 """From raw frames to information bands, and how two bands compare.
 
-Band 0 is the wide field; band 1 is the sample multiplied by ``m/2 exp(i (2 pi k r + phi))``,
+Band 0 is the wide field; band n is the sample multiplied by ``m_n/2 exp(i (n 2 pi k r + phi_n))``,
 with r measured from the centre of the field.
 """
 
@@ -18,6 +18,8 @@ from tisr_scope.sim.optics import DetectionOtf, frequency_grid, notch
 
 EMPHASIS_BINS = 24
 EMPHASIS_FLOOR = 0.02
+MAXIMUM_CONDITION = 30.0
+"""Of the matrix that mixes the bands: even steps give 2, and it multiplies the noise."""
 
 
 def check_frames(
@@ -67,9 +69,11 @@ def regular_phases(phases: int, device: torch.device | None = None) -> Float[Ten
 
 
 def separate_bands(
-    frames: Float[Tensor, "*batch phase y x"], steps: Float[Tensor, "*orientation phase"]
-) -> tuple[Float[Tensor, "*batch y x"], Complex[Tensor, "*batch y x"]]:
-    """Bands 0 and 1 by least squares, in real space.
+    frames: Float[Tensor, "*batch phase y x"],
+    steps: Float[Tensor, "*orientation phase"],
+    orders: int = 1,
+) -> tuple[Float[Tensor, "*batch y x"], Complex[Tensor, "*batch order y x"]]:
+    """Bands 0 to ``orders`` by least squares, in real space.
 
     Parameters
     ----------
@@ -77,24 +81,40 @@ def separate_bands(
         Any intensity scale.
     steps : array, shape (phase,) or (..., phase)
         Phase of each frame relative to the first; broadcast over the leading axes.
+    orders : int
+        Harmonics of the pattern: 1 for linear SIM, 2 for 5 x 5 nonlinear and for 3D SIM.
 
     Returns
     -------
-    wide_field : array
-        Band 0, the mean over evenly stepped phases.
-    modulated : complex array
-        Band 1, without its carrier removed.
+    band0 : array, shape (..., y, x)
+        The wide field: the mean over evenly stepped phases.
+    bands : complex array, shape (..., order, y, x)
+        Bands 1 to ``orders``, without their carriers removed.
+
+    Raises
+    ------
+    ReconstructionError
+        If the phases are too few, or too much alike, to tell the bands apart.
     """
-    orders = torch.stack([torch.zeros_like(steps), steps, -steps], dim=-1)
-    mixing = torch.exp(1j * orders)  # (..., phase, band)
-    unmix = torch.linalg.pinv(mixing)[..., :2, :]  # (..., 2, phase)
-    real, imag = unmix.real.to(frames.dtype), unmix.imag.to(frames.dtype)
-    wide_field = (real[..., 0, :, None, None] * frames).sum(dim=-3)
-    modulated = torch.complex(
-        (real[..., 1, :, None, None] * frames).sum(dim=-3),
-        (imag[..., 1, :, None, None] * frames).sum(dim=-3),
-    )
-    return wide_field, modulated
+    phases = steps.shape[-1]
+    if phases < 2 * orders + 1:
+        raise ReconstructionError(
+            f"{phases} phases cannot separate {orders} orders of the pattern",
+            remedy=f"record {2 * orders + 1} phases or more, or ask for fewer orders",
+        )
+    columns = [torch.ones_like(steps)]
+    for n in range(1, orders + 1):
+        columns += [2 * torch.cos(n * steps), -2 * torch.sin(n * steps)]
+    mixing = torch.stack(columns, dim=-1)  # (..., phase, part): frame = mixing @ parts
+    if bool((torch.linalg.cond(mixing) > MAXIMUM_CONDITION).any()):
+        raise ReconstructionError(
+            f"the {phases} phase steps are too much alike to separate {orders} orders",
+            remedy="check the phase steps of the pattern; even steps of 2 pi / phases are best",
+        )
+    unmix = torch.linalg.pinv(mixing).to(frames.dtype)  # (..., part, phase)
+    height, width = frames.shape[-2:]
+    parts = (unmix @ frames.flatten(-2)).unflatten(-1, (height, width))
+    return parts[..., 0, :, :], torch.complex(parts[..., 1::2, :, :], parts[..., 2::2, :, :])
 
 
 def band_correlation(

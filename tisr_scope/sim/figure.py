@@ -114,7 +114,7 @@ def _table(ax: Axes, parameters: SimParameters) -> None:
         zip(
             parameters.frequency,
             parameters.angle_rad % math.pi,
-            parameters.pooled_modulation,
+            parameters.pooled_modulation[:, 0],
             strict=True,
         )
     ):

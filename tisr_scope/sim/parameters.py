@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Complex, Float
+from jaxtyping import Bool, Complex, Float
 from torch import Tensor
 
 from tisr_scope.errors import ReconstructionError
@@ -43,34 +43,52 @@ COARSE_TIME_POINTS = 5
 
 @dataclass(frozen=True)
 class SimParameters:
-    """Parameters of linear 2D SIM of one region.
+    """Parameters of 2D SIM of one region: the pattern of one orientation is
+
+    ``1 + sum over n of m_n cos(n (2 pi k r) + phi_n + n step)``, n = 1 to ``orders``, with r from
+    the centre of the field.
 
     Attributes
     ----------
     carrier : array, shape (orientation, 2)
-        kx, ky of the stripes in cycles per micrometre.
-    phase_rad : array, shape (time, orientation)
-        Phase of the first frame of each orientation at the centre of the field.
+        kx, ky of the fundamental in cycles per micrometre.
+    phase_rad : array, shape (time, orientation, order)
+        Phase of each harmonic of the first frame of each orientation, at the centre of the field.
     steps_rad : array, shape (orientation, phase)
-        Phase of each frame relative to the first.
-    modulation : array, shape (time, orientation)
-        Modulation depth m, 0 to 1.
+        Phase of each frame relative to the first, of the fundamental.
+    modulation : array, shape (time, orientation, order)
+        Modulation depth m_n: 0 to 1 in linear SIM; harmonics of a saturated response may exceed 1.
     gain : array, shape (time, orientation)
         Factor that gives every orientation the same mean brightness.
     quality : array, shape (orientation,)
         Height of the carrier's correlation peak over the background of the search region, in
-        its standard deviations.
+        its standard deviations; NaN where the carrier was given.
+    carrier_se : array, shape (orientation, 2)
+        Standard error of kx and ky from the noise, cycles per micrometre; 0 for a given carrier.
+    phase_se_rad, modulation_se : array, shape (time, orientation, order)
+        Standard errors of phase and modulation depth.
+    usable : bool array, shape (orientation,)
+        False where the stripes are too weak for side bands.
     pixel_size_um : float
         Camera pixel in the sample.
     """
 
     carrier: Float[np.ndarray, "orientation 2"]
-    phase_rad: Float[np.ndarray, "time orientation"]
+    phase_rad: Float[np.ndarray, "time orientation order"]
     steps_rad: Float[np.ndarray, "orientation phase"]
-    modulation: Float[np.ndarray, "time orientation"]
+    modulation: Float[np.ndarray, "time orientation order"]
     gain: Float[np.ndarray, "time orientation"]
     quality: Float[np.ndarray, " orientation"]
+    carrier_se: Float[np.ndarray, "orientation 2"]
+    phase_se_rad: Float[np.ndarray, "time orientation order"]
+    modulation_se: Float[np.ndarray, "time orientation order"]
+    usable: Bool[np.ndarray, " orientation"]
     pixel_size_um: float
+
+    @property
+    def orders(self) -> int:
+        """Harmonics of the pattern."""
+        return int(self.modulation.shape[2])
 
     @property
     def frequency(self) -> Float[np.ndarray, " orientation"]:
@@ -87,32 +105,47 @@ class SimParameters:
         return angle
 
     @property
-    def pooled_modulation(self) -> Float[np.ndarray, " orientation"]:
+    def pooled_modulation(self) -> Float[np.ndarray, "orientation order"]:
         """Median over time: modulation depth is a property of the optics, not of the moment."""
-        pooled: Float[np.ndarray, " orientation"] = np.median(self.modulation, axis=0)
+        pooled: Float[np.ndarray, "orientation order"] = np.median(self.modulation, axis=0)
         return pooled
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain lists and numbers for JSON."""
-        arrays = {
-            key: np.round(getattr(self, key), 6).tolist()
-            for key in ("carrier", "phase_rad", "steps_rad", "modulation", "gain", "quality")
-        }
+        """Plain lists and numbers for JSON; None stands for NaN."""
         return {
-            **arrays,
-            "frequency": np.round(self.frequency, 5).tolist(),
-            "angle_rad": np.round(self.angle_rad, 5).tolist(),
+            **{key: _plain(getattr(self, key)) for key in _ARRAYS},
+            "usable": self.usable.tolist(),
+            "frequency": _plain(self.frequency),
+            "angle_rad": _plain(self.angle_rad),
             "pixel_size_um": self.pixel_size_um,
         }
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> SimParameters:
         """Inverse of :meth:`to_dict`."""
-        keys = ("carrier", "phase_rad", "steps_rad", "modulation", "gain", "quality")
         return cls(
-            **{key: np.asarray(content[key], np.float64) for key in keys},
+            **{key: np.array(content[key], np.float64) for key in _ARRAYS},
+            usable=np.array(content["usable"], bool),
             pixel_size_um=float(content["pixel_size_um"]),
         )
+
+
+_ARRAYS = (
+    "carrier",
+    "phase_rad",
+    "steps_rad",
+    "modulation",
+    "gain",
+    "quality",
+    "carrier_se",
+    "phase_se_rad",
+    "modulation_se",
+)
+
+
+def _plain(values: Float[np.ndarray, "*any"]) -> Any:
+    rounded = np.round(values, 7)
+    return np.where(np.isfinite(rounded), rounded, None).tolist()
 
 
 def nominal_carriers(
@@ -286,6 +319,9 @@ def estimate_parameters(
     *,
     nominal: Float[np.ndarray, "orientation 2"] | None = None,
     carrier: Float[np.ndarray, "orientation 2"] | None = None,
+    orders: int = 1,
+    refine_phases: bool = False,
+    allow_weak: bool = False,
     minimum_modulation: float = 0.15,
     minimum_quality: float | None = None,
     saturation_electrons: float | None = None,
@@ -346,7 +382,8 @@ def estimate_parameters(
     for o in range(orientations):
         # A constant tapered at the edges would spread around frequency 0.
         tapered = (stack[:, o] - brightness[:, o, None, None, None]) * window
-        field0, field1 = separate_bands(tapered, steps[o])
+        field0, bands = separate_bands(tapered, steps[o])
+        field1 = bands[:, 0]
         spectrum0 = torch.fft.fft2(field0.to(torch.complex128))
         spectrum1 = torch.fft.fft2(field1)
         emphasis = Emphasis.measure(spectrum0, otf, pixel_um)
@@ -378,11 +415,15 @@ def estimate_parameters(
         )
     return SimParameters(
         carrier=found,
-        phase_rad=amplitude.angle().cpu().numpy(),
+        phase_rad=amplitude.angle().cpu().numpy()[..., None],
         steps_rad=steps.cpu().numpy(),
-        modulation=modulation.clamp(max=1.0).cpu().numpy(),
+        modulation=modulation.clamp(max=1.0).cpu().numpy()[..., None],
         gain=gain.cpu().numpy(),
         quality=quality,
+        carrier_se=np.full((orientations, 2), np.nan),
+        phase_se_rad=np.full((times, orientations, 1), np.nan),
+        modulation_se=np.full((times, orientations, 1), np.nan),
+        usable=np.ones(orientations, bool),
         pixel_size_um=pixel_um,
     )
 

@@ -184,7 +184,7 @@ class _Plan:
         height, width = self.padded
         top, left = (height - shape[0]) // 2, (width - shape[1]) // 2
         self.pads = (left, width - shape[1] - left, top, height - shape[0] - top)
-        self.modulation = parameters.pooled_modulation
+        self.modulation = parameters.pooled_modulation[:, 0]
 
         self.fade = edge_taper((height, width), min(top, left), dev).float()
         fy, fx = frequency_grid((height, width), pixel, dev)
@@ -245,7 +245,8 @@ class _Plan:
         parameters, dev = self.parameters, self.device
         gain = torch.as_tensor(parameters.gain[times], dtype=torch.float32, device=dev)
         steps = torch.as_tensor(parameters.steps_rad, device=dev)
-        band0, band1 = separate_bands(stack * gain[:, :, None, None, None], steps)
+        band0, bands = separate_bands(stack * gain[:, :, None, None, None], steps)
+        band1 = bands[:, :, 0]
         band0 = self._extend(band0)
         carriers = self._carriers
         # Without its carrier the band can be continued past the edge and keep its phase.
@@ -253,7 +254,7 @@ class _Plan:
         band1 = torch.complex(self._extend(still.real), self._extend(still.imag)) * carriers
         plain = self._enlarge(torch.fft.fft2(band0.sum(dim=1).to(torch.complex64))).real
         for o, wave in enumerate(self.waves):
-            phase = torch.as_tensor(parameters.phase_rad[times, o], device=dev)
+            phase = torch.as_tensor(parameters.phase_rad[times, o, 0], device=dev)
             conjugate = torch.polar(
                 torch.full_like(phase, float(self.modulation[o]) / 2), -phase
             ).to(torch.complex64)
