@@ -113,7 +113,9 @@ def test_alignment_starts_at_the_flow():
     neighbours = torch.randn(1, 4, 12, 12)
     flow1, flow2 = torch.zeros(1, 2, 12, 12), torch.zeros(1, 2, 12, 12)
     flow1[:, 0], flow2[:, 1] = 2, -3
-    found = module(neighbours, torch.randn(1, 6, 12, 12), flow1, flow2)
+    turned = [neighbours[:, :2], neighbours[:, 2:]]
+    states, x = [torch.randn(1, 2, 12, 12)] * 2, torch.randn(1, 2, 12, 12)
+    found = module(states, x, [flow1, flow2], turned)
     moved = torch.cat((warp(neighbours[:, :2], flow1), warp(neighbours[:, 2:], flow2)), dim=1)
     expected = functional.conv2d(0.5 * moved, module.weight, module.bias)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)

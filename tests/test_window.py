@@ -48,7 +48,13 @@ VARIANTS = {
     "four branches, angles": tiny(
         branches=4, phase="convolutions", phase_encoding="angle", deformable_kernel=3
     ),
-    "no phase module": tiny(phase="none"),
+    "no phase module": tiny(alignment="deformable"),
+    "attention": tiny(alignment="neighbourhood_attention", attention_size=3),
+    "optical flow": tiny(alignment="optical_flow"),
+    "sliding window": tiny(propagation="sliding_window", window_radius=2),
+    "sliding window, attention": tiny(
+        propagation="sliding_window", alignment="neighbourhood_attention", attention_size=3
+    ),
     "single frame": single_frame(tiny()),
     "mean only": tiny(bayesian=False),
 }
@@ -95,10 +101,14 @@ def fix_masks(network: DpaTisr, passes: int, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(
     "places", [PLACES, ("reconstruction",), ("propagation",), ("extraction", "reconstruction")]
 )
-@pytest.mark.parametrize("temporal", [True, False])
-def test_streaming_equals_plain_passes_with_the_same_masks(places, temporal, monkeypatch):
+@pytest.mark.parametrize(
+    "kind",
+    [{}, {"temporal": False}, {"propagation": "sliding_window", "window_radius": 2}],
+    ids=["recurrent", "single frame", "sliding window"],
+)
+def test_streaming_equals_plain_passes_with_the_same_masks(places, kind, monkeypatch):
     passes = 3
-    network = shaken(tiny(dropout_in=places, temporal=temporal))
+    network = shaken(tiny(dropout_in=places, **kind))
     fix_masks(network, passes, monkeypatch)
     frames = movie(8)
     window = SlidingWindow(network, passes=passes, emit="central3")
@@ -121,6 +131,11 @@ def plain_from_features(network, features, x):
     from tisr_scope.networks.dpa_tisr import ordered
 
     current = list(features.unbind(0))
+    if network.slides:
+        together = network.slide(
+            current, [network.spectrum(c) for c in current], list(x.unbind(1)), range(len(current))
+        )
+        return [network.reconstruct(c, x[:, i]) for i, c in enumerate(together)]
     if network.config.temporal:
         forward, backward = (list(f.unbind(1)) for f in network.flows(x))
         states = network.propagate(

@@ -19,7 +19,7 @@ from torch import Tensor
 from tisr_scope.data.normalise import Normalisation
 from tisr_scope.errors import CalibrationError
 from tisr_scope.inference.window import WINDOW
-from tisr_scope.networks.dpa_tisr import DpaTisr, ordered
+from tisr_scope.networks.dpa_tisr import DpaTisr
 from tisr_scope.types import PairedStack
 
 Progress = Callable[[int, int], None]
@@ -93,22 +93,8 @@ def centre_features(
 
     The same numbers as in the network's forward, whose last branch is stopped at the centre.
     """
-    batch, time = window.shape[:2]
-    centre = time // 2
-    if not network.config.temporal:
-        alone = network.extract(window[:, centre])
-        return torch.cat((alone, *network.refine_alone(alone)), dim=1)
-    features = network.extract(window.flatten(0, 1))
-    current = list(features.reshape(batch, time, *features.shape[1:]).unbind(1))
-    forward, backward = (list(flow.unbind(1)) for flow in network.flows(window))
-    states = network.propagate(
-        current,
-        [network.spectrum(c) for c in current],
-        ordered(backward[::-1]),
-        ordered(forward),
-        stop=centre + 1,
-    )
-    return torch.cat((current[centre], *(branch[centre] for branch in states)), dim=1)
+    features: Tensor = network.hierarchy(window, [window.shape[1] // 2])[:, 0]
+    return features
 
 
 def centres(time_points: int, window: int, most: int | None) -> list[int]:

@@ -3,7 +3,8 @@
 A window of seven frames slides by one; most of what the network computes for it was computed for
 the window before.  Kept between windows are the features and spectrum of each frame and the flows
 of each pair, over one step and over two.  Hidden states cannot be kept: a new last frame changes
-the start of the backward branch and so all states.
+the start of the backward branch and so all states.  (A network with sliding-window propagation has
+no states; each shown frame asks for the flows to its neighbours, and no two ask for the same.)
 
 Only the frames that are shown are reconstructed, the last branch stops at the last of them, and
 the Monte Carlo passes share all that comes before the first mask.  None of this changes a number
@@ -248,7 +249,8 @@ class SlidingWindow:
         return _Entry(self._pushed, x, features, spectrum, pair)
 
     def _pair(self, before: _Entry, x: Float[Tensor, "1 1 y x"]) -> _Pair | None:
-        if not self.network.config.temporal:
+        # A sliding-window network wants flows from the shown frames only, at once.
+        if not self.network.config.has_flow or self.network.slides:
             return None
         both = self.network.flow(torch.cat((x, before.frame)), torch.cat((before.frame, x)))
         forward, backward = both.chunk(2)
@@ -290,6 +292,8 @@ class SlidingWindow:
         if not network.config.temporal:
             alone = torch.cat([features[place] for place in shown])
             return torch.cat((alone, *network.refine_alone(alone)), dim=1)
+        if network.slides:
+            return torch.cat(network.slide(features, spectra, [e.frame for e in entries], shown))
         backward, forward = self._flows(entries, copies)
         states = network.propagate(features, spectra, backward, forward, stop=shown[-1] + 1)
         return torch.cat(

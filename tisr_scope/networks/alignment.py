@@ -1,12 +1,18 @@
-"""Deformable alignment: sample neighbours where flow and learned offsets point to.
+"""Alignment in space: sample neighbours where the flow, or flow and learned offsets, point to.
 
-The deformable convolution is written with ``grid_sample`` alone, so that it runs wherever
-PyTorch runs; with zero offsets and a mask of one it equals ``conv2d``.
+Every alignment is a module called with the states of the neighbours, the current features, the
+flows towards the neighbours, and the states as aligned in phase space (the states themselves
+where there is no such alignment).  It serves two neighbours at once in recurrent propagation and
+one in the sliding window.
+
+The deformable convolution is written with ``grid_sample`` alone, so that it runs wherever PyTorch
+runs; with zero offsets and a mask of one it equals ``conv2d``.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
@@ -15,7 +21,7 @@ from torch.nn import functional
 
 from tisr_scope.errors import DataError
 from tisr_scope.networks.blocks import SLOPE, conv3, zero_initialise
-from tisr_scope.networks.optical_flow import pixel_grid, sample
+from tisr_scope.networks.optical_flow import pixel_grid, sample, warp
 
 _CHUNK_ELEMENTS = 1 << 25
 
@@ -86,24 +92,54 @@ def deformable_conv2d(
     return result if bias is None else result + bias.view(1, -1, 1, 1)
 
 
-class DeformableAlignment(nn.Module):
-    """Second-order, flow-guided deformable alignment of two neighbours at once.
+Map = Float[Tensor, "n c y x"]
+Flow = Float[Tensor, "n 2 y x"]
 
-    Half of the groups sample the neighbour one step back, half the one two steps back
-    (Paper: eq. 8-10).
+
+class FlowAlignment(nn.Module):
+    """Neighbours warped by the flow alone (Paper: eq. 7).
+
+    Parameters
+    ----------
+    channels : int
+        Channels of one feature map.
+    neighbours : int
+        Two warped neighbours are merged by a convolution.  The text does not say so; its
+        parameter number asks for it.
+    """
+
+    def __init__(self, channels: int, neighbours: int = 2) -> None:
+        super().__init__()
+        self.merge = conv3(neighbours * channels, channels) if neighbours > 1 else nn.Identity()
+
+    def forward(
+        self, states: Sequence[Map], current: Map, flows: Sequence[Flow], turned: Sequence[Map]
+    ) -> Map:
+        """Aligned features; see the module."""
+        warped = [warp(state, flow) for state, flow in zip(turned, flows, strict=True)]
+        merged: Tensor = self.merge(torch.cat(warped, dim=1))
+        return merged
+
+
+class DeformableAlignment(nn.Module):
+    """Flow-guided deformable alignment, of two neighbours at once in second-order propagation.
+
+    The groups are shared out evenly among the neighbours (Paper: eq. 8-10).
 
     Parameters
     ----------
     channels : int
         Channels of one feature map.
     groups : int
-        Deformable groups over both neighbours, even.
+        Deformable groups over all neighbours.
     kernel : int
         Side of the deformable kernel, 1 or 3.
     layers : int
         Convolutions that predict offsets and masks, at least two.
     reach_px : float
         Largest offset beyond the flow.
+    neighbours : int
+        Number of neighbours.
     """
 
     def __init__(
@@ -113,48 +149,34 @@ class DeformableAlignment(nn.Module):
         kernel: int = 3,
         layers: int = 4,
         reach_px: float = 10.0,
+        neighbours: int = 2,
     ) -> None:
         super().__init__()
         self.reach_px = reach_px
-        self.weight = nn.Parameter(torch.empty(channels, 2 * channels, kernel, kernel))
+        inputs = neighbours * channels
+        self.weight = nn.Parameter(torch.empty(channels, inputs, kernel, kernel))
         self.bias = nn.Parameter(torch.zeros(channels))
-        bound = 1 / math.sqrt(2 * channels * kernel**2)
+        bound = 1 / math.sqrt(inputs * kernel**2)
         nn.init.uniform_(self.weight, -bound, bound)
         last = conv3(channels, 3 * groups * kernel**2)
         zero_initialise(last)
-        stack: list[nn.Module] = [conv3(3 * channels + 4, channels), nn.LeakyReLU(SLOPE)]
+        read = conv3(inputs + channels + 2 * neighbours, channels)
+        stack: list[nn.Module] = [read, nn.LeakyReLU(SLOPE)]
         for _ in range(layers - 2):
             stack += [conv3(channels, channels), nn.LeakyReLU(SLOPE)]
         self.conv_offset = nn.Sequential(*stack, last)
 
     def forward(
-        self,
-        neighbours: Float[Tensor, "n two_c y x"],
-        condition: Float[Tensor, "n three_c y x"],
-        flow1: Float[Tensor, "n 2 y x"],
-        flow2: Float[Tensor, "n 2 y x"],
-    ) -> Float[Tensor, "n c y x"]:
-        """Neighbours sampled at the current frame.
-
-        Parameters
-        ----------
-        neighbours : tensor
-            Phase-aligned states one and two steps back, concatenated.
-        condition : tensor
-            Warped state one step back, current features, warped state two steps back.
-        flow1, flow2 : tensor
-            Flows from the current frame to the two neighbours, channels (x, y).
-        """
-        raw = self.conv_offset(torch.cat((condition, flow1, flow2), dim=1))
-        first, second, mask = raw.chunk(3, dim=1)
-        repeats = first.shape[1] // 2
-        offset = torch.cat(
-            (
-                self.reach_px * torch.tanh(first) + flow1.flip(1).repeat(1, repeats, 1, 1),
-                self.reach_px * torch.tanh(second) + flow2.flip(1).repeat(1, repeats, 1, 1),
-            ),
-            dim=1,
-        )
+        self, states: Sequence[Map], current: Map, flows: Sequence[Flow], turned: Sequence[Map]
+    ) -> Map:
+        """Aligned features; offsets are predicted from warped ``states``, ``turned`` is sampled."""
+        first, *others = (warp(state, flow) for state, flow in zip(states, flows, strict=True))
+        raw = self.conv_offset(torch.cat((first, current, *others, *flows), dim=1))
+        taps = raw.shape[1] // 3
+        repeats = taps // len(flows)
+        guide = torch.cat([flow.flip(1).repeat(1, repeats, 1, 1) for flow in flows], dim=1)
+        offset = self.reach_px * torch.tanh(raw[:, : 2 * taps]) + guide
+        mask = functional.sigmoid(raw[:, 2 * taps :])
         return deformable_conv2d(
-            neighbours, offset, functional.sigmoid(mask), self.weight, self.bias
+            torch.cat(tuple(turned), dim=1), offset, mask, self.weight, self.bias
         )

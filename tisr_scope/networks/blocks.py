@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional
 
 from tisr_scope.networks.dropout import MonteCarloDropout
 
@@ -104,3 +105,16 @@ class ResidualBlocks(nn.Module):
         if self.skip:
             features = features + first.repeat_interleave(copies, dim=0)
         return features
+
+
+class Upsampling(nn.Module):
+    """A convolution and one pixel shuffle."""
+
+    def __init__(self, inputs: int, outputs: int, factor: int) -> None:
+        super().__init__()
+        self.factor = factor
+        self.upsample_conv = conv3(inputs, outputs * factor**2)
+
+    def forward(self, x: Float[Tensor, "n c y x"]) -> Float[Tensor, "n d fy fx"]:
+        """Features on the fine grid."""
+        return functional.pixel_shuffle(self.upsample_conv(x), self.factor)

@@ -1,6 +1,7 @@
 """Every choice of the network in one frozen model, and the presets.
 
-``released`` is the authors' code, ``paper`` the authors' text, ``small`` the same ideas within
+``released`` is the authors' code, ``paper`` the authors' text, ``compared`` the template of the
+paper's comparison, ``basicvsr_plus_plus`` its published ancestor, ``small`` the same ideas within
 reach of a laptop's processor.
 """
 
@@ -12,11 +13,13 @@ from pydantic import Field, model_validator
 
 from tisr_scope.networks.blocks import Activation
 from tisr_scope.networks.optical_flow import FlowKind
-from tisr_scope.networks.phase_space import PhaseEncoding, PhaseKind
+from tisr_scope.networks.phase_space import PhaseEncoding, PhaseKind, SpectrumPart
 from tisr_scope.profiles.schema import Frozen
 
 Count = Annotated[int, Field(ge=1)]
 DropoutPlace = Literal["extraction", "propagation", "reconstruction"]
+Propagation = Literal["recurrent", "sliding_window"]
+Alignment = Literal["dpa", "deformable", "optical_flow", "neighbourhood_attention"]
 
 
 class DpaTisrConfig(Frozen):
@@ -27,6 +30,12 @@ class DpaTisrConfig(Frozen):
     """Predict a mean and a Laplace scale instead of a mean alone."""
     temporal: bool = True
     """False: the single-frame counterpart, without alignment and propagation."""
+    propagation: Propagation = "recurrent"
+    """Recurrent, second order (Paper: eq. 6), or a window around every frame (Paper: eq. 5)."""
+    alignment: Alignment = "dpa"
+    """``dpa`` is ``deformable`` after an alignment in phase space (Paper: eq. 7-17)."""
+    window_radius: Count = 3
+    """Neighbours on either side; of the sliding window only."""
     channels: Count = 64
     output_channels: Count = 64
     """Channels after the pixel shuffle, at full resolution."""
@@ -41,12 +50,16 @@ class DpaTisrConfig(Frozen):
     flow_channels: Count = 16
     flow_levels: Count = 4
     """Both of the light flow network only."""
+    attention_size: Annotated[int, Field(ge=3, le=15)] = 7
+    """Side of the neighbourhood, odd; of neighbourhood attention only."""
     deformable_groups: Annotated[int, Field(ge=2, multiple_of=2)] = 16
     """Over both neighbours."""
     deformable_kernel: Literal[1, 3] = 3
     offset_layers: Annotated[int, Field(ge=2)] = 4
     offset_reach_px: Annotated[float, Field(gt=0)] = 10.0
     phase: PhaseKind = "convolutions"
+    phase_part: SpectrumPart = "phase"
+    """What of the spectrum is aligned."""
     phase_encoding: PhaseEncoding = "angle"
     phase_zero_start: bool = False
     dropout_rate: Annotated[float, Field(ge=0, lt=1)] = 0.5
@@ -61,6 +74,8 @@ class DpaTisrConfig(Frozen):
                 f"{self.deformable_groups} deformable groups do not divide "
                 f"{2 * self.channels} channels"
             )
+        if self.attention_size % 2 == 0:
+            raise ValueError(f"an attention of size {self.attention_size} has no centre")
         if len(set(self.dropout_in)) != len(self.dropout_in):
             raise ValueError("dropout_in names a stage twice")
         return self
@@ -68,6 +83,17 @@ class DpaTisrConfig(Frozen):
     def rate(self, stage: DropoutPlace) -> float:
         """Dropout rate of a stage."""
         return self.dropout_rate if stage in self.dropout_in else 0.0
+
+    @property
+    def has_flow(self) -> bool:
+        """Whether there is a flow network; attention finds its neighbours by itself."""
+        return self.temporal and self.alignment != "neighbourhood_attention"
+
+    @property
+    def block_names(self) -> tuple[str, ...]:
+        """Alignment blocks of the sliding window, by the distance of the neighbour in frames."""
+        past = [f"minus_{n}" for n in range(self.window_radius, 0, -1)]
+        return (*past, *(f"plus_{n}" for n in range(1, self.window_radius + 1)))
 
     @property
     def branch_names(self) -> tuple[str, ...]:
@@ -91,6 +117,50 @@ def paper(*, upscale: Literal[2, 3] = 2, bayesian: bool = True) -> DpaTisrConfig
         extraction_skip=True,
         phase="residual",
         dropout_in=("extraction", "reconstruction") if bayesian else (),
+    )
+
+
+def compared(
+    propagation: Propagation = "recurrent",
+    alignment: Alignment = "deformable",
+    *,
+    upscale: Literal[2, 3] = 2,
+    bayesian: bool = False,
+) -> DpaTisrConfig:
+    """The template in which the paper exchanges propagation and alignment (Paper: eq. 3-13).
+
+    Four branches and two convolutions that predict the offsets are not in the text but in the
+    parameter numbers it gives: 3.95 million (recurrent, optical flow) and 5.40 million
+    (recurrent, deformable) come out to the digit.
+    """
+    return DpaTisrConfig(
+        upscale=upscale,
+        bayesian=bayesian,
+        propagation=propagation,
+        alignment=alignment,
+        reconstruction_blocks=3,
+        block_activation="leaky_relu",
+        extraction_skip=True,
+        offset_layers=2,
+        phase="residual",
+        dropout_in=("extraction", "reconstruction") if bayesian else (),
+    )
+
+
+def basicvsr_plus_plus(*, upscale: Literal[2, 3] = 2, bayesian: bool = False) -> DpaTisrConfig:
+    """BasicVSR++ as published (Chan et al., CVPR 2022), for one channel and 2 or 3 times.
+
+    Four branches of seven blocks, second-order propagation, flow-guided deformable alignment, no
+    dropout.  The published one enlarges four times in two pixel shuffles; here it is one shuffle.
+    """
+    return DpaTisrConfig(
+        upscale=upscale,
+        bayesian=bayesian,
+        alignment="deformable",
+        extraction_blocks=5,
+        propagation_blocks=7,
+        reconstruction_blocks=5,
+        dropout_in=(),
     )
 
 

@@ -1,6 +1,7 @@
-"""The network: extraction, propagation with deformable phase-space alignment, reconstruction.
+"""The network: extraction, propagation with an alignment, reconstruction.
 
-Paper: eq. 3-17.  Tensor names are those of the released state dict, for every preset.
+One template in which propagation and alignment are exchanged (Paper: eq. 3-17).  Tensor names are
+those of the released state dict, wherever the released network has such a tensor.
 """
 
 from __future__ import annotations
@@ -14,31 +15,47 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tisr_scope.errors import DataError
-from tisr_scope.networks.alignment import DeformableAlignment
-from tisr_scope.networks.blocks import SLOPE, ResidualBlocks, conv3
+from tisr_scope.networks.alignment import DeformableAlignment, FlowAlignment
+from tisr_scope.networks.attention import NeighbourhoodAttention
+from tisr_scope.networks.blocks import SLOPE, ResidualBlocks, Upsampling, conv3
 from tisr_scope.networks.config import DpaTisrConfig, paper, released, small
 from tisr_scope.networks.optical_flow import LightFlow, SPyNet
 from tisr_scope.networks.phase_space import PhaseAlignment, Spectrum, transform
-from tisr_scope.networks.propagation import BranchModules, Flows, Map, compose, run_branch
+from tisr_scope.networks.propagation import BlockModules, Flows, Map, ordered, run_branch
+from tisr_scope.networks.sliding import Pair, flow_pairs, slide
 
-__all__ = ["DpaTisr", "DpaTisrConfig", "paper", "released", "single_frame", "small"]
+__all__ = [
+    "DpaTisr",
+    "DpaTisrConfig",
+    "ordered",
+    "paper",
+    "parameter_count",
+    "released",
+    "single_frame",
+    "small",
+]
 
 
-class Upsampling(nn.Module):
-    """A convolution and one pixel shuffle."""
-
-    def __init__(self, inputs: int, outputs: int, factor: int) -> None:
-        super().__init__()
-        self.factor = factor
-        self.upsample_conv = conv3(inputs, outputs * factor**2)
-
-    def forward(self, x: Float[Tensor, "n c y x"]) -> Float[Tensor, "n d fy fx"]:
-        """Features on the fine grid."""
-        return functional.pixel_shuffle(self.upsample_conv(x), self.factor)
+def _alignment(config: DpaTisrConfig, neighbours: int) -> nn.Module:
+    """Alignment of a block for one or for two neighbours."""
+    if config.alignment == "optical_flow":
+        return FlowAlignment(config.channels, neighbours)
+    if config.alignment == "neighbourhood_attention":
+        return NeighbourhoodAttention(config.channels, neighbours, config.attention_size)
+    return DeformableAlignment(
+        config.channels,
+        config.deformable_groups * neighbours // 2,
+        config.deformable_kernel,
+        config.offset_layers,
+        config.offset_reach_px,
+        neighbours,
+    )
 
 
 class DpaTisr(nn.Module):
-    """Deformable phase-space alignment network for time-lapse image super-resolution.
+    """Time-lapse image super-resolution by the template the paper compares alignments in.
+
+    By default it is DPA-TISR, the deformable phase-space alignment network.
 
     Parameters
     ----------
@@ -57,7 +74,7 @@ class DpaTisr(nn.Module):
         self.config = config
         self.recompute = False
         c, kind = config.channels, config.block_activation
-        if config.temporal:
+        if config.has_flow:
             if config.flow == "spynet":
                 self.spynet: SPyNet | LightFlow = SPyNet()
             else:
@@ -71,35 +88,34 @@ class DpaTisr(nn.Module):
             skip=config.extraction_skip,
         )
         if config.temporal:
+            # The released name, for whichever alignment.
             self.deform_align = nn.ModuleDict()
             self.phase_align = nn.ModuleDict()
         self.backbone = nn.ModuleDict()
-        for index, name in enumerate(config.branch_names):
+        neighbours = 1 if self.slides else 2
+        for index, name in enumerate(config.block_names if self.slides else config.branch_names):
             if config.temporal:
-                self.deform_align[name] = DeformableAlignment(
-                    c,
-                    config.deformable_groups,
-                    config.deformable_kernel,
-                    config.offset_layers,
-                    config.offset_reach_px,
-                )
-                if config.phase != "none":
+                self.deform_align[name] = _alignment(config, neighbours)
+                if config.alignment == "dpa":
                     self.phase_align[name] = PhaseAlignment(
                         c,
                         config.phase,
                         config.phase_encoding,
+                        config.phase_part,
                         activation=kind,
                         zero_start=config.phase_zero_start,
                     )
             self.backbone[name] = ResidualBlocks(
-                (1 + index + config.temporal) * c,
+                c if self.slides else (1 + index + config.temporal) * c,
                 c,
                 config.propagation_blocks,
                 rate=config.rate("propagation"),
                 kind=kind,
             )
+        if self.slides:
+            self.fusion = nn.Conv2d((1 + len(config.block_names)) * c, c, 1)
         self.reconstruction = ResidualBlocks(
-            (1 + config.branches) * c,
+            c if self.slides else (1 + config.branches) * c,
             c,
             config.reconstruction_blocks,
             rate=config.rate("reconstruction"),
@@ -112,19 +128,22 @@ class DpaTisr(nn.Module):
         self._start_at_bilinear()
 
     def _start_at_bilinear(self) -> None:
-        last = self.conv_last
+        last, scale = self.conv_last, self.config.initial_scale
         assert last.bias is not None
         with torch.no_grad():
             last.weight.mul_(0.1)
             last.bias.zero_()
-            if self.config.bayesian:
-                scale = self.config.initial_scale
-                last.bias[1] = math.log(scale / (1 - scale))
+            last.bias[1:] = math.log(scale / (1 - scale))
+
+    @property
+    def slides(self) -> bool:
+        """Whether features come from a window around each frame."""
+        return self.config.temporal and self.config.propagation == "sliding_window"
 
     @property
     def minimum_size(self) -> int:
         """Smallest height and width of a frame, in pixels."""
-        return self.spynet.minimum_size if self.config.temporal else 8
+        return self.spynet.minimum_size if self.config.has_flow else 8
 
     def check_frames(self, shape: Sequence[int], where: str = "frames") -> None:
         """Refuse frames that are too small for the flow pyramid.
@@ -159,17 +178,15 @@ class DpaTisr(nn.Module):
 
     def spectrum(self, features: Map) -> Spectrum | None:
         """Spectrum of extracted features; None for a network without a phase module."""
-        if not self.config.temporal or self.config.phase == "none":
+        if not self.config.temporal or self.config.alignment != "dpa":
             return None
         return transform(features, self.config.phase_encoding)
 
-    def branch(self, name: str) -> BranchModules:
-        """Modules of one branch."""
-        deformable, backbone = self.deform_align[name], self.backbone[name]
-        phase = self.phase_align[name] if self.config.phase != "none" else None
-        assert isinstance(deformable, DeformableAlignment)
+    def block(self, name: str) -> BlockModules:
+        """Modules of one branch, or of one block of the sliding window."""
+        phase = self.phase_align[name] if self.config.alignment == "dpa" else None
         assert phase is None or isinstance(phase, PhaseAlignment)
-        return BranchModules(deformable, phase, backbone)
+        return BlockModules(self.deform_align[name], phase, self.backbone[name])
 
     def propagate(
         self,
@@ -194,7 +211,7 @@ class DpaTisr(nn.Module):
             goes_back = name.startswith("backward")
             states.append(
                 run_branch(
-                    self.branch(name),
+                    self.block(name),
                     current,
                     spectra,
                     states,
@@ -205,6 +222,45 @@ class DpaTisr(nn.Module):
                 )
             )
         return states
+
+    def slide(
+        self,
+        current: Sequence[Map],
+        spectra: Sequence[Spectrum | None],
+        frames: Sequence[Float[Tensor, "n 1 y x"]],
+        shown: Sequence[int],
+    ) -> list[Map]:
+        """Features of the shown frames from the window around each (Paper: eq. 5).
+
+        Parameters
+        ----------
+        current, spectra : sequences over frames
+            Each may hold several passes of a frame, standing together.
+        frames : sequence of tensors
+            The frames themselves, for the flow.
+        """
+        flows: dict[Pair, Tensor] | None = None
+        if self.config.has_flow:
+            pairs = flow_pairs(shown, len(current), self.config.window_radius)
+            copies = len(current[0]) // len(frames[0])
+            flows = {}
+            if pairs:
+                found = self.flow(
+                    torch.cat([frames[shown_frame] for shown_frame, _ in pairs]),
+                    torch.cat([frames[other] for _, other in pairs]),
+                )
+                if copies > 1:
+                    found = found.repeat_interleave(copies, dim=0)
+                flows = dict(zip(pairs, found.chunk(len(pairs)), strict=True))
+        return slide(
+            [self.block(name) for name in self.config.block_names],
+            self.fusion,
+            current,
+            spectra,
+            flows,
+            shown,
+            recompute=self.recompute and self.training,
+        )
 
     def refine_alone(self, current: Map) -> list[Map]:
         """What the single-frame counterpart does in place of the propagation."""
@@ -224,7 +280,8 @@ class DpaTisr(nn.Module):
         Parameters
         ----------
         hierarchy : tensor
-            Extracted features and the states of every branch, concatenated.
+            Extracted features and the states of every branch, concatenated; or the features
+            of the sliding window.
         frames : tensor
             The frames themselves.
         copies : int
@@ -250,13 +307,44 @@ class DpaTisr(nn.Module):
         """Forward flows (frame i + 1 to frame i) and backward flows (frame i to frame i + 1)."""
         batch, time = x.shape[:2]
         shape = (batch, time - 1, 2, *x.shape[-2:])
-        if time == 1:
+        if time == 1 or not self.config.has_flow:
             return x.new_zeros(shape), x.new_zeros(shape)
         early = x[:, :-1].flatten(0, 1)
         late = x[:, 1:].flatten(0, 1)
         both = self.flow(torch.cat((late, early)), torch.cat((early, late)))
         forward, backward = both.chunk(2)
         return forward.view(shape), backward.view(shape)
+
+    def hierarchy(
+        self, x: Float[Tensor, "batch time 1 y x"], shown: Sequence[int] | None = None
+    ) -> Float[Tensor, "batch shown k y x"]:
+        """What the reconstruction reads of some frames of a window.
+
+        Parameters
+        ----------
+        x : tensor, shape (batch, time, 1, y, x)
+        shown : sequence of int, optional
+            Frames wanted, rising; all by default.
+        """
+        batch, time = x.shape[:2]
+        shown = range(time) if shown is None else shown
+        if not self.config.temporal:
+            alone = self.extract(x[:, list(shown)].flatten(0, 1))
+            together = torch.cat((alone, *self.refine_alone(alone)), dim=1)
+            return together.unflatten(0, (batch, len(shown)))
+        features = self.extract(x.flatten(0, 1))
+        current = list(features.unflatten(0, (batch, time)).unbind(1))
+        spectra = [self.spectrum(c) for c in current]
+        if self.slides:
+            return torch.stack(self.slide(current, spectra, list(x.unbind(1)), shown), dim=1)
+        forward, backward = (list(f.unbind(1)) for f in self.flows(x))
+        states = self.propagate(
+            current, spectra, ordered(backward[::-1]), ordered(forward), stop=shown[-1] + 1
+        )
+        return torch.stack(
+            [torch.cat((current[f], *(branch[f] for branch in states)), dim=1) for f in shown],
+            dim=1,
+        )
 
     def forward(
         self, x: Float[Tensor, "batch time 1 y x"]
@@ -284,31 +372,8 @@ class DpaTisr(nn.Module):
                 remedy="add the missing axes",
             )
         self.check_frames(x.shape)
-        batch, time = x.shape[:2]
-        frames = x.flatten(0, 1)
-        features = self.extract(frames)
-        if not self.config.temporal:
-            hierarchy = torch.cat((features, *self.refine_alone(features)), dim=1)
-            out = self.reconstruct(hierarchy, frames)
-            return out.view(batch, time, *out.shape[1:])
-        current = list(features.view(batch, time, *features.shape[1:]).unbind(1))
-        forward, backward = (list(f.unbind(1)) for f in self.flows(x))
-        states = self.propagate(
-            current,
-            [self.spectrum(c) for c in current],
-            ordered(backward[::-1]),
-            ordered(forward),
-        )
-        per_frame = [torch.cat(maps, dim=1) for maps in zip(current, *states, strict=True)]
-        hierarchy = torch.stack(per_frame, dim=1).flatten(0, 1)
-        out = self.reconstruct(hierarchy, frames)
-        return out.view(batch, time, *out.shape[1:])
-
-
-def ordered(first: Sequence[Float[Tensor, "n 2 y x"]]) -> Flows:
-    """Flows over one and over two steps, from those over one in the order of the visit."""
-    second = [compose(first[i + 1], first[i]) for i in range(len(first) - 1)]
-    return Flows(first, second)
+        out = self.reconstruct(self.hierarchy(x).flatten(0, 1), x.flatten(0, 1))
+        return out.unflatten(0, x.shape[:2])
 
 
 def parameter_count(network: nn.Module) -> int:
@@ -329,9 +394,9 @@ def single_frame(config: DpaTisrConfig, *, compensate: bool = True) -> DpaTisrCo
     alone = config.model_copy(update={"temporal": False})
     if not compensate:
         return alone
-    wanted = parameter_count(DpaTisr(config))
+    with torch.device("meta"):
+        missing = parameter_count(DpaTisr(config)) - parameter_count(DpaTisr(alone))
     block = 2 * (9 * config.channels**2 + config.channels) * config.branches
-    missing = wanted - parameter_count(DpaTisr(alone))
     return alone.model_copy(
         update={"propagation_blocks": config.propagation_blocks + max(0, round(missing / block))}
     )

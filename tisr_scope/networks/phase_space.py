@@ -7,6 +7,8 @@ precision and a global view.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,8 +19,9 @@ from torch.nn import functional
 
 from tisr_scope.networks.blocks import SLOPE, Activation, ResidualBlock, conv3, zero_initialise
 
-PhaseKind = Literal["convolutions", "residual", "none"]
-PhaseEncoding = Literal["angle", "cross"]
+PhaseKind = Literal["convolutions", "residual"]
+PhaseEncoding = Literal["angle", "phasor", "cross"]
+SpectrumPart = Literal["phase", "amplitude", "both"]
 # Spectra of features are sums over thousands of pixels: this bounds the gradient, not the phase.
 _TINY = 1e-3
 
@@ -32,14 +35,30 @@ class Spectrum:
     values : complex tensor, shape (n, c, y, x // 2 + 1)
         ``rfft2`` of the feature map, unnormalised (Paper: eq. 15).
     code : tensor
-        Angles in radians, shape (n, c, ...); or unit phasors, complex, for the cross encoding.
+        Angles in radians, shape (n, c, ...); their cosines and sines, shape (n, 2 c, ...); or
+        unit phasors, complex, for the cross encoding.
     share : tensor, optional
-        Contribution of these angles to the first convolution of one phase module.
+        Contribution of this code to the first convolution of one phase module.
     """
 
     values: Complex[Tensor, "n c y k"]
     code: Tensor
     share: Float[Tensor, "n c y k"] | None = None
+
+
+def concatenate(spectra: Sequence[Spectrum | None]) -> Spectrum | None:
+    """Spectra as one batch, without their shares; None where there are none."""
+    there = [s for s in spectra if s is not None]
+    if not there:
+        return None
+    return Spectrum(torch.cat([s.values for s in there]), torch.cat([s.code for s in there]))
+
+
+def amplify(
+    values: Complex[Tensor, "n c y k"], gain: Float[Tensor, "n c y k"]
+) -> Complex[Tensor, "n c y k"]:
+    """``values * exp(gain)``: residuals of the log amplitude, in real arithmetic."""
+    return torch.view_as_complex(torch.view_as_real(values) * torch.exp(gain)[..., None])
 
 
 def turn(
@@ -72,11 +91,32 @@ def transform(features: Float[Tensor, "n c y x"], encoding: PhaseEncoding) -> Sp
     torch.view_as_real(values)[..., _own_negative(height), _own_negative(width), 1] = 0.0
     if encoding == "angle":
         return Spectrum(values, torch.angle(values))
-    return Spectrum(values, values / (values.abs() + _TINY))
+    phasors = values / (values.abs() + _TINY)
+    if encoding == "cross":
+        return Spectrum(values, phasors)
+    return Spectrum(values, torch.cat((phasors.real, phasors.imag), dim=1))
+
+
+def _residual_stack(
+    inputs: int, channels: int, kind: PhaseKind, depth: int, activation: Activation, zero: bool
+) -> nn.Sequential:
+    """Convolutions over a spectrum that give a residual of each of its values (Paper: eq. 16)."""
+    first = conv3(inputs, channels)
+    decisive = first  # residual blocks hand a zero on
+    layers: list[nn.Module] = [first]
+    if kind == "convolutions":
+        for _ in range(2 * depth - 1):
+            decisive = conv3(channels, channels)
+            layers += [nn.LeakyReLU(SLOPE), decisive]
+    else:
+        layers += [ResidualBlock(channels, 0.0, activation) for _ in range(depth)]
+    if zero:
+        zero_initialise(decisive)
+    return nn.Sequential(*layers)
 
 
 class PhaseAlignment(nn.Module):
-    """Predict phase residuals from the phases of a neighbour and of the current feature map.
+    """Predict residuals of a neighbour's spectrum from it and from that of the current features.
 
     Parameters
     ----------
@@ -84,9 +124,15 @@ class PhaseAlignment(nn.Module):
         Channels of the feature maps.
     kind : {"convolutions", "residual"}
         Four convolutions (released network), or one and two residual blocks (Paper: eq. 16).
-    encoding : {"angle", "cross"}
-        What is read: both angles, as published, or the normalised cross-power spectrum
-        ``H conj(X) / |H X|`` as (cos, sin), whose phase difference does not jump by 2 pi.
+    encoding : {"angle", "phasor", "cross"}
+        What is read of the phases: both angles, as published; the cosines and sines of both; or
+        the normalised cross-power spectrum ``H conj(X) / |H X|`` as (cos, sin), whose phase
+        difference does not jump by 2 pi.
+    part : {"phase", "amplitude", "both"}
+        What is aligned.  The text compares the three and says no more than their names.  Here
+        the amplitude is read as a logarithm and its residual is one of the logarithm, within
+        +-2, so that amplitudes stay positive and spectra of any scale are read alike.  For
+        both, each part has a stack of its own with half of the layers.
     zero_start : bool
         Start as the identity.
     """
@@ -96,71 +142,89 @@ class PhaseAlignment(nn.Module):
         channels: int,
         kind: PhaseKind = "convolutions",
         encoding: PhaseEncoding = "angle",
+        part: SpectrumPart = "phase",
         *,
         activation: Activation = "relu",
         zero_start: bool = False,
     ) -> None:
         super().__init__()
         self.encoding = encoding
-        self.channels = channels
-        first = conv3(2 * channels, channels)
-        if kind == "convolutions":
-            layers: list[nn.Module] = [first]
-            for _ in range(3):
-                layers += [nn.LeakyReLU(SLOPE), conv3(channels, channels)]
-        else:
-            layers = [first, *(ResidualBlock(channels, 0.0, activation) for _ in range(2))]
-        self.conv_angle = nn.Sequential(*layers)
-        if zero_start:
-            # Residual blocks hand a zero on, so their convolution is the one to start there.
-            decisive = layers[-1] if kind == "convolutions" else first
-            if isinstance(decisive, nn.Conv2d):
-                zero_initialise(decisive)
+        self.part = part
+        depth = 1 if part == "both" else 2
+        if part != "amplitude":
+            inputs = (4 if encoding == "phasor" else 2) * channels
+            self.conv_angle = _residual_stack(inputs, channels, kind, depth, activation, zero_start)
+        if part != "phase":
+            self.conv_amplitude = _residual_stack(
+                2 * channels, channels, kind, depth, activation, zero_start
+            )
 
-    def _share(self, code: Float[Tensor, "n c y k"], part: int) -> Float[Tensor, "n c y k"]:
+    @property
+    def _shares(self) -> bool:
+        return self.part != "amplitude" and self.encoding != "cross"
+
+    def _share(self, code: Float[Tensor, "n c y k"], half: int) -> Float[Tensor, "n d y k"]:
         # A convolution of concatenated maps is the sum of the convolutions of each of them.
         first = self.conv_angle[0]
         assert isinstance(first, nn.Conv2d)
-        weight = first.weight[:, part * self.channels : (part + 1) * self.channels]
-        return functional.conv2d(code, weight, first.bias if part else None, padding=1)
+        width = first.in_channels // 2
+        weight = first.weight[:, half * width : (half + 1) * width]
+        return functional.conv2d(code, weight, first.bias if half else None, padding=1)
 
     def read(self, features: Float[Tensor, "n c y x"]) -> Spectrum:
         """Spectrum of a propagated state, with its share of the first convolution."""
         spectrum = transform(features, self.encoding)
-        if self.encoding == "cross":
+        if not self._shares:
             return spectrum
         return Spectrum(spectrum.values, spectrum.code, self._share(spectrum.code, 0))
 
-    def current_share(self, current: Spectrum) -> Float[Tensor, "n c y k"] | None:
-        """Share of the current frame; it serves every neighbour and every window."""
-        return None if self.encoding == "cross" else self._share(current.code, 1)
+    def _phase_residual(
+        self, neighbours: Sequence[Spectrum], current: Spectrum
+    ) -> Float[Tensor, "m c y k"]:
+        first, *rest = self.conv_angle.children()
+        if self.encoding == "cross":
+            crossed = torch.cat([n.code * current.code.conj() for n in neighbours])
+            residual: Tensor = first(torch.cat((crossed.real, crossed.imag), dim=1))
+        else:
+            own = self._share(current.code, 1)
+            shares = [
+                n.share if n.share is not None else self._share(n.code, 0) for n in neighbours
+            ]
+            residual = torch.cat([share + own for share in shares])
+        for layer in rest:
+            residual = layer(residual)
+        return residual
+
+    def _gain(
+        self, neighbours: Sequence[Spectrum], current: Spectrum, size: tuple[int, int]
+    ) -> Float[Tensor, "m c y k"]:
+        unit = 1 / math.sqrt(size[0] * size[1])
+
+        def read(spectrum: Spectrum) -> Tensor:
+            return torch.log(spectrum.values.abs() * unit + _TINY)
+
+        own = read(current)
+        pairs = torch.cat([torch.cat((read(n), own), dim=1) for n in neighbours])
+        return 2 * torch.tanh(self.conv_amplitude(pairs) / 2)
 
     def forward(
-        self, neighbours: list[Spectrum], current: Spectrum, size: tuple[int, int]
+        self, neighbours: Sequence[Spectrum], current: Spectrum, size: tuple[int, int]
     ) -> list[Float[Tensor, "n c y x"]]:
-        """Neighbours with the phases turned towards the current feature map.
+        """Neighbours aligned with the current feature map in phase space (Paper: eq. 16-17).
 
         Parameters
         ----------
-        neighbours : list of Spectrum
-            From :meth:`read`; they run as one batch.
+        neighbours : sequence of Spectrum
+            From :meth:`read` or :func:`transform`; they run as one batch.
         current : Spectrum
             Of the current frame's features.
         size : (int, int)
             Height and width of the feature maps.
         """
-        if self.encoding == "angle":
-            own = current.share if current.share is not None else self._share(current.code, 1)
-            shares = [
-                n.share if n.share is not None else self._share(n.code, 0) for n in neighbours
-            ]
-            first = torch.cat([share + own for share in shares])
-        else:
-            crossed = torch.cat([n.code * current.code.conj() for n in neighbours])
-            first = self.conv_angle[0](torch.cat((crossed.real, crossed.imag), dim=1))
-        residual = first
-        for layer in list(self.conv_angle.children())[1:]:
-            residual = layer(residual)
         values = torch.cat([n.values for n in neighbours])
-        aligned = torch.fft.irfft2(turn(values, residual), s=size)
+        if self.part != "amplitude":
+            values = turn(values, self._phase_residual(neighbours, current))
+        if self.part != "phase":
+            values = amplify(values, self._gain(neighbours, current, size))
+        aligned = torch.fft.irfft2(values, s=size)
         return list(aligned.chunk(len(neighbours)))

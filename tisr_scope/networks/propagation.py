@@ -1,7 +1,7 @@
 """Second-order propagation of features through time, one branch after the other.
 
-Pure functions over lists of per-frame tensors: the plain forward pass and the streaming window
-call the same ones.
+Paper: eq. 6.  Pure functions over lists of per-frame tensors: the plain forward pass and the
+streaming window call the same ones.
 """
 
 from __future__ import annotations
@@ -10,23 +10,29 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from tisr_scope.networks.alignment import DeformableAlignment
+from tisr_scope.networks.alignment import Flow, Map
 from tisr_scope.networks.optical_flow import warp
 from tisr_scope.networks.phase_space import PhaseAlignment, Spectrum
 
-Map = Float[Tensor, "n c y x"]
-Flow = Float[Tensor, "n 2 y x"]
-
 
 @dataclass(frozen=True)
-class BranchModules:
-    """What one branch is made of; ``phase`` may be left out."""
+class BlockModules:
+    """What one branch, or one block of the sliding window, is made of.
 
-    deformable: DeformableAlignment
+    Attributes
+    ----------
+    alignment : Module
+        Called as :mod:`~tisr_scope.networks.alignment` says.
+    phase : PhaseAlignment, optional
+        What comes before it.
+    backbone : Module
+        Residual blocks.
+    """
+
+    alignment: nn.Module
     phase: PhaseAlignment | None
     backbone: nn.Module
 
@@ -34,6 +40,8 @@ class BranchModules:
 @dataclass(frozen=True)
 class Flows:
     """Flows towards the states of one direction, in the order the branch visits the frames.
+
+    Both are empty for a network without flow.
 
     Attributes
     ----------
@@ -52,56 +60,56 @@ def compose(near: Flow, far: Flow) -> Flow:
     return near + warp(far, near)
 
 
+def ordered(first: Sequence[Flow]) -> Flows:
+    """Flows over one and over two steps, from those over one in the order of the visit."""
+    second = [compose(first[i + 1], first[i]) for i in range(len(first) - 1)]
+    return Flows(first, second)
+
+
 def step(
-    modules: BranchModules,
+    modules: BlockModules,
     current: Map,
     spectrum: Spectrum | None,
     earlier: Sequence[Map],
     states: Sequence[tuple[Map, Spectrum | None]],
-    flow1: Flow | None,
-    flow2: Flow | None,
+    flows: Sequence[Flow],
 ) -> Map:
     """State of one frame (Paper: eq. 6).
 
     Parameters
     ----------
-    modules : BranchModules
+    modules : BlockModules
     current : tensor
         Extracted features of the frame.
     spectrum : Spectrum, optional
-        Of ``current``, with the share of this branch.
+        Of ``current``.
     earlier : sequence of tensors
         States of the earlier branches at this frame.
     states : sequence
         This branch's states one and two steps back, as many as there are, nearest first.
-    flow1, flow2 : tensor, optional
-        Flows from this frame to those of the states.
+    flows : sequence of tensors
+        Flows from this frame to those of the states; empty for a network without flow.
     """
-    if not states or flow1 is None:
+    if not states:
         aligned = torch.zeros_like(current)
     else:
-        nearest = states[0][0]
-        nothing = torch.zeros_like(current)
-        warped1 = warp(nearest, flow1)
-        if len(states) > 1 and flow2 is not None:
-            warped2 = warp(states[1][0], flow2)
-        else:
-            warped2, flow2 = nothing, torch.zeros_like(flow1)
+        features = [state for state, _ in states]
+        read = [s for _, s in states if s is not None]
+        turned = features
         if modules.phase is not None and spectrum is not None:
-            size = (current.shape[-2], current.shape[-1])
-            turned = modules.phase([s for _, s in states if s is not None], spectrum, size)
-        else:
-            turned = [features for features, _ in states]
+            turned = modules.phase(read, spectrum, (current.shape[-2], current.shape[-1]))
         # A neighbour that does not exist is zero, and zero keeps no phase to align.
-        neighbours = torch.cat([*turned, *[nothing] * (2 - len(turned))], dim=1)
-        condition = torch.cat((warped1, current, warped2), dim=1)
-        aligned = modules.deformable(neighbours, condition, flow1, flow2)
+        missing = [torch.zeros_like(current)] * (2 - len(states))
+        still = [torch.zeros_like(flow) for flow in flows[: len(missing)]]
+        aligned = modules.alignment(
+            [*features, *missing], current, [*flows, *still], [*turned, *missing]
+        )
     refined: Tensor = modules.backbone(torch.cat((current, *earlier, aligned), dim=1))
     return aligned + refined
 
 
 def run_branch(
-    modules: BranchModules,
+    modules: BlockModules,
     current: Sequence[Map],
     spectra: Sequence[Spectrum | None],
     earlier: Sequence[Sequence[Map]],
@@ -115,7 +123,7 @@ def run_branch(
 
     Parameters
     ----------
-    modules : BranchModules
+    modules : BlockModules
     current, spectra : sequences over frames
     earlier : sequence over branches of sequences over frames
     flows : Flows
@@ -133,14 +141,15 @@ def run_branch(
     order = order[:stop]
     states: list[tuple[Map, Spectrum | None]] = []
     for visited, frame in enumerate(order):
+        near = flows.first[max(visited - 1, 0) : visited]
+        far = flows.second[max(visited - 2, 0) : max(visited - 1, 0)]
         arguments = (
             modules,
             current[frame],
             spectra[frame],
             [branch[frame] for branch in earlier],
             states[-1:-3:-1],
-            flows.first[visited - 1] if visited else None,
-            flows.second[visited - 2] if visited > 1 else None,
+            [*near, *far],
         )
         state = checkpoint(step, *arguments, use_reentrant=False) if recompute else step(*arguments)
         last = visited == len(order) - 1
