@@ -26,6 +26,7 @@ class Stack:
     phase: np.ndarray  # (orientation,), at the centre of the field
     sample: np.ndarray  # fine grid, with the margin
     ratio: float
+    orders: int = 1
 
     def frames(self, photons: float, seed: int = 0, read_noise: float = 1.6) -> np.ndarray:
         rng = np.random.default_rng(seed)
@@ -33,14 +34,15 @@ class Stack:
         return rng.poisson(photons * self.mean) + noise
 
     def truth(self, photons: float = 1.0) -> np.ndarray:
-        """Sample on the grid of half a pixel, cosine apodisation up to cut-off + carrier.
+        """Sample with 1 + orders pixels per camera pixel, cosine apodisation up to the support.
 
         In photons per camera pixel, so that its mean is that of the wide field.
         """
-        edge = CUTOFF * (1 + self.ratio)
+        edge = CUTOFF * (1 + self.orders * self.ratio)
         radius = _radius(self.sample.shape[0], PIXEL_UM / OVER)
         transfer = np.cos(np.pi / 2 * np.clip(radius / edge, 0, 1))
-        return photons * 4 * _camera(self.sample, transfer, 2)
+        upscale = 1 + self.orders
+        return photons * upscale**2 * _camera(self.sample, transfer, upscale)
 
     def carrier_error_px(self, found: np.ndarray) -> np.ndarray:
         return np.hypot(*(found - self.carrier).T) * self.mean.shape[-1] * PIXEL_UM
@@ -59,16 +61,16 @@ def _otf(n: int) -> np.ndarray:
     return 2 / np.pi * (np.arccos(s) - s * np.sqrt(1 - s * s))
 
 
-def _camera(fine: np.ndarray, transfer: np.ndarray, step: int) -> np.ndarray:
-    """Image with one pixel for step x step fine samples, without the margin."""
-    n = fine.shape[0]
-    small = n // step
+def _camera(fine: np.ndarray, transfer: np.ndarray, upscale: int = 1) -> np.ndarray:
+    """Image with upscale x upscale pixels per camera pixel, without the margin."""
+    n, step = fine.shape[0], OVER / upscale
+    small = n * upscale // OVER
     f = np.fft.fftfreq(n)
     shift = np.exp(2j * np.pi * f * (step - 1) / 2)
     spectrum = fft.fft2(fine) * transfer * shift[:, None] * shift[None, :]
     kept = np.r_[0 : small // 2, n - small // 2 : n]
     image = fft.ifft2(spectrum[np.ix_(kept, kept)]).real
-    margin = MARGIN * OVER // step
+    margin = MARGIN * upscale
     return image[margin:-margin, margin:-margin]
 
 
@@ -94,12 +96,14 @@ def make_stack(
     orientations: int = 3,
     phases: int = 3,
     sample: np.ndarray | None = None,
+    harmonics: tuple[float, ...] = (),
 ) -> Stack:
+    """Pattern ``1 + m cos(a) + sum of harmonics h_n cos(n a)``, n from 2."""
     rng = np.random.default_rng(seed)
     sample = filaments(n, rng) if sample is None else sample
     size = sample.shape[0]
     otf = _otf(size)
-    sample = sample / np.percentile(_camera(sample, otf, OVER), 99.5)
+    sample = sample / np.percentile(_camera(sample, otf), 99.5)
     angles = rng.uniform(0, 0.5) + np.pi * np.arange(orientations) / orientations
     carrier = ratio * CUTOFF * np.stack([np.cos(angles), np.sin(angles)], axis=1)
     start = rng.uniform(-np.pi, np.pi, orientations)
@@ -107,13 +111,14 @@ def make_stack(
     mean = np.empty((orientations, phases, n, n))
     for o, (kx, ky) in enumerate(carrier):
         wave = np.exp(1j * (ky * axis[:, None] + kx * axis[None, :] + start[o]))
-        even = _camera(sample, otf, OVER)
-        striped = [_camera(sample * part, otf, OVER) for part in (wave.real, wave.imag)]
-        for p in range(phases):
-            step = 2 * np.pi * p / phases
-            stripes = np.cos(step) * striped[0] - np.sin(step) * striped[1]
-            mean[o, p] = (even + modulation * stripes).clip(min=0)
-    return Stack(mean, carrier, start, sample, ratio)
+        mean[o] = _camera(sample, otf)
+        for n, depth in enumerate((modulation, *harmonics), 1):
+            parts = (wave**n).real, (wave**n).imag
+            cosine, sine = (_camera(sample * part, otf) for part in parts)
+            for p in range(phases):
+                step = 2 * np.pi * p * n / phases
+                mean[o, p] += depth * (np.cos(step) * cosine - np.sin(step) * sine)
+    return Stack(mean.clip(min=0), carrier, start, sample, ratio, 1 + len(harmonics))
 
 
 def psnr(image: np.ndarray, truth: np.ndarray, border: int = 8) -> float:
