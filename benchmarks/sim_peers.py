@@ -284,9 +284,7 @@ def draw(kind: Any, size: int, path: Path) -> None:
         power = np.abs(np.fft.fftshift(np.fft.fft2((image - image.mean()) * _hann(image.shape))))
         reach = 1 / PIXEL_UM
         log = np.log10(power / power.max() + 1e-9)
-        below.imshow(
-            log, cmap="inferno", vmin=-4, vmax=-0.5, extent=(-reach, reach, reach, -reach)
-        )
+        below.imshow(log, cmap="inferno", vmin=-4, vmax=-0.5, extent=(-reach, reach, reach, -reach))
         turn = np.linspace(0, 2 * np.pi, 200)
         for radius, style in ((CUTOFF, "-"), (CUTOFF * (1 + ratio), "--")):
             below.plot(radius * np.cos(turn), radius * np.sin(turn), style, color="white", lw=0.8)

@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import gaussian_filter, zoom
 
-from tisr_scope.inference.engine import LiveResult, LiveStatus, StreamStatus
+from tisr_scope.inference.comparison import SimImage, SimStatus
+from tisr_scope.inference.engine import LiveStatus
 from tisr_scope.inference.live import SessionStatus
 from tisr_scope.inference.result_arrays import Grid
+from tisr_scope.inference.stream import LiveResult, StreamStatus
 from tisr_scope.types import Prediction
 
 SIZE = 128
@@ -39,8 +41,9 @@ class FakeSession:
     out = Path("recordings/cell_01")
     channels = ("488", "560")
 
-    def __init__(self, calibrated: bool = True) -> None:
+    def __init__(self, calibrated: bool = True, sim: SimStatus | None = None) -> None:
         self.calibrated = calibrated
+        self.sim = sim
         self.t = 0
         self.light_on = False
         self.calls: list[str] = []
@@ -66,7 +69,7 @@ class FakeSession:
         return not self.light_on
 
     def again(self) -> FakeSession:
-        self.successor = FakeSession(self.calibrated)
+        self.successor = FakeSession(self.calibrated, self.sim)
         return self.successor
 
     def status(self) -> SessionStatus:
@@ -104,6 +107,16 @@ class FakeSession:
         blurred = zoom(gaussian_filter(filaments(self.t, channel), 4), 0.5, order=1)
         photons = np.random.default_rng(self.t).poisson(300 * blurred.clip(0) + 2)
         return self.t, photons.astype(np.float32)
+
+    def sim_status(self) -> SimStatus | None:
+        return self.sim
+
+    def take_sim(self) -> SimImage | None:
+        if not self.t or self.sim is None or not self.sim.found:
+            return None
+        noise = np.random.default_rng(self.t).normal(0, 0.1, (2 * SIZE, 2 * SIZE))
+        image = 20 * (gaussian_filter(filaments(self.t, 0), 1.6) * 6 + gaussian_filter(noise, 1))
+        return SimImage(image.astype(np.float32), self.t)
 
     def calibration_of(self, channel: int) -> str:
         return "calibrated" if self.calibrated else "the number of passes is 3, calibrated was 6"

@@ -12,7 +12,7 @@ from tiny_model import tiny_bundle
 
 from tisr_scope.data.recording import Recording
 from tisr_scope.errors import BundleError, DataError, ProfileError, RecordingError
-from tisr_scope.inference import live
+from tisr_scope.inference import live, session
 from tisr_scope.inference.live import LiveOptions, LiveSession, run_live
 from tisr_scope.inference.offline import predictions
 from tisr_scope.inference.predictor import Model, StreamPredictor
@@ -144,7 +144,7 @@ def test_results_that_cannot_be_written_leave_the_recording_whole(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(live, "ResultStore", full)
+    monkeypatch.setattr(session, "ResultStore", full)
     summary = run(tmp_path / "run", bundle)
     assert summary.inference_error is not None
     assert "No space left" in summary.inference_error

@@ -18,13 +18,15 @@ from qtpy.QtWidgets import QApplication, QGridLayout, QHBoxLayout, QLabel, QVBox
 from typing_extensions import override
 
 from tisr_scope.errors import DisplayError, TisrScopeError
-from tisr_scope.inference.engine import LiveResult
+from tisr_scope.inference.comparison import SimImage, SimStatus
 from tisr_scope.inference.live import SessionStatus
 from tisr_scope.inference.result_arrays import Grid
+from tisr_scope.inference.stream import LiveResult
 from tisr_scope.preview import colour
 from tisr_scope.preview.controls import Controls
 from tisr_scope.preview.panels import ImagePanel
 from tisr_scope.preview.readings import Readings
+from tisr_scope.preview.sim_card import SimCard
 from tisr_scope.preview.style import STYLE
 from tisr_scope.preview.widgets import Pill, restyle
 
@@ -76,6 +78,12 @@ class Session(Protocol):
     def calibration_of(self, channel: int) -> str:
         """Say "calibrated", or why not."""
 
+    def take_sim(self) -> SimImage | None:
+        """Newest conventional SIM image of the first channel not looked at yet."""
+
+    def sim_status(self) -> SimStatus | None:
+        """State of the conventional SIM; None where no patterns are exposed."""
+
 
 _STATES = {
     "ready": ("ready", "plain"),
@@ -116,6 +124,7 @@ class LiveWindow(QWidget):
         self._frame_shown = -1
         self._widefield: Float[np.ndarray, "y x"] | None = None
         self._result: LiveResult | None = None
+        self._sim_image: SimImage | None = None
         self._limits: dict[str, tuple[float, float]] = {}
         self._started = False
         self._ended = False
@@ -144,7 +153,11 @@ class LiveWindow(QWidget):
         self.sr = ImagePanel("Super-resolution", field)
         self.confidence = ImagePanel("Confidence", field)
         self.overlay = ImagePanel("Overlay", field)
-        self.panels = (self.camera, self.sr, self.confidence, self.overlay)
+        self.panels = [self.camera, self.sr, self.confidence, self.overlay]
+        self.sim: ImagePanel | None = None
+        if self.session.sim_status() is not None:
+            self.sim = ImagePanel("Conventional SIM", field)
+            self.panels.insert(1, self.sim)
         for panel in self.panels[1:]:
             panel.link(self.camera)
         bar = colour.unpack(colour.confidence_table()[None, :])
@@ -162,8 +175,14 @@ class LiveWindow(QWidget):
 
         images = QGridLayout()
         images.setSpacing(8)
+        across = 2 if self.sim is None else 3
         for place, panel in enumerate(self.panels):
-            images.addWidget(panel, place // 2, place % 2)
+            images.addWidget(panel, place // across, place % across)
+        self.sim_card = SimCard()
+        if self.sim is not None:
+            images.addWidget(self.sim_card, 1, 2)
+        for column in range(across):
+            images.setColumnStretch(column, 1)
         columns = QHBoxLayout()
         columns.setSpacing(14)
         columns.addWidget(self.controls)
@@ -236,7 +255,7 @@ class LiveWindow(QWidget):
 
     def _forget(self) -> None:
         self._frame_shown = -1
-        self._widefield = self._result = None
+        self._widefield = self._result = self._sim_image = None
         self._limits = {}
         self._problem = None
         self.readings.clear_signal()
@@ -275,12 +294,26 @@ class LiveWindow(QWidget):
         if result is not None:
             self._result = result
             self._draw_result()
+        if self.sim is not None and self._channel == 0:
+            image = self.session.take_sim()
+            if image is not None:
+                self._sim_image = image
+                self._draw_sim()
 
     def redraw(self) -> None:
         """Draw everything again, after a control has changed."""
         self.readings.show_steps(int(self.controls.steps.value))
         self._draw_camera()
+        self._draw_sim()
         self._draw_result()
+
+    def _draw_sim(self) -> None:
+        if self._sim_image is None or self.sim is None:
+            return
+        # Its limits stay too, so that it flickers no more than the others; noise goes below 0.
+        low, high = self._contrast("sim", self._sim_image.image)
+        self.sim.show_image(colour.intensity_rgba(self._sim_image.image, max(low, 0.0), high))
+        self.sim.set_note(f"frame {self._sim_image.time_index + 1}")
 
     def _draw_camera(self) -> None:
         if self._widefield is None:
@@ -321,6 +354,9 @@ class LiveWindow(QWidget):
         label = self.session.calibration_of(self._channel)
         self.readings.show_status(status, self._channel, label)
         self.state.show_state(*_STATES[status.phase])
+        sim = self.session.sim_status()
+        if sim is not None:
+            self.sim_card.show_status(sim, shown=self._channel == 0)
         running = status.phase in _RUNNING
         self.controls.show_running(running, stopping=self._stopping or status.phase == "finishing")
         self._report(status)

@@ -297,9 +297,8 @@ class WienerPlan:
         """
         total = self.empty(frames.shape[0])
         gain, phase = self._moment(times or slice(None))
-        rows, orientations = [], range(frames.shape[1])
-        for o in orientations:
-            rows.append(self._rows_of(o, gain[:, o], phase[:, o], slice(None)))
+        orientations = range(frames.shape[1])
+        rows = [self._rows_of(o, gain[:, o], phase[:, o], slice(None)) for o in orientations]
         mean = torch.stack([row[:, 0] for row in rows], dim=1).flatten(1, 2)  # (time, o * phase)
         flat = frames.flatten(1, 2)
         band0 = torch.bmm(mean[:, None], flat.flatten(2)).unflatten(-1, self.shape)

@@ -1,0 +1,59 @@
+"""State of the conventional SIM in plain words: what its image is worth."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QGridLayout, QLabel
+
+from tisr_scope.inference.comparison import SimStatus
+from tisr_scope.preview.widgets import Card, Pill, Reading
+
+
+class SimCard(Card):
+    """Carrier, modulation depths, images per second and dropped frames."""
+
+    def __init__(self) -> None:
+        super().__init__("Conventional SIM")
+        self.state = Pill("waiting")
+        self.body.addWidget(self.state)
+        self.reason = QLabel("")
+        self.reason.setObjectName("hint")
+        self.reason.setWordWrap(True)
+        self.body.addWidget(self.reason)
+        grid = QGridLayout()
+        self.modulation = Reading("Modulation of each orientation")
+        self.images = Reading("Images")
+        self.dropped = Reading("Frames passed over")
+        grid.addWidget(self.modulation, 0, 0, 1, 2)
+        grid.addWidget(self.images, 1, 0)
+        grid.addWidget(self.dropped, 1, 1)
+        grid.setVerticalSpacing(10)
+        self.body.addLayout(grid)
+        hint = QLabel(
+            "From the patterned frames whose mean is the camera image, always "
+            "the newest frame of every pattern; no network."
+        )
+        hint.setObjectName("hint")
+        hint.setWordWrap(True)
+        self.body.addStretch(1)
+        self.body.addWidget(hint, 0, Qt.AlignmentFlag.AlignBottom)
+
+    def show_status(self, status: SimStatus, *, shown: bool) -> None:
+        """Show the state; ``shown`` is False while another channel is looked at."""
+        head, _, rest = status.text.partition(": ")
+        if not shown:
+            self.state.show_state("first channel only", "plain")
+        elif status.found and not rest:
+            self.state.show_state(head, "good")
+        else:
+            # Longer texts go below the pill, which has one line.
+            self.state.show_state(head, "warning" if rest else "plain")
+        self.reason.setText(rest)
+        depths = "  ".join(f"{depth:.2f}" for depth in status.modulation)
+        self.modulation.show_value(depths or "–", "1 is full contrast of the stripes")
+        self.images.show_value(
+            f"{status.image_rate:.1f} /s" if status.images else "–", f"{status.images} so far"
+        )
+        self.dropped.show_value(
+            f"{status.dropped}", "raw frames replaced by newer ones; all of them are saved"
+        )
