@@ -136,6 +136,13 @@ def live(
     screenshot: Annotated[
         Path | None, typer.Option(help="PNG of the window when the run has ended.")
     ] = None,
+    sim: Annotated[
+        bool,
+        typer.Option(
+            "--sim/--no-sim",
+            help="Conventional SIM beside the network, where the time-lapse exposes patterns.",
+        ),
+    ] = True,
     device: DeviceOption = "cpu",
     threads: ThreadsOption = None,
     settings: SetOption = None,
@@ -143,7 +150,8 @@ def live(
     """Record a low-light time-lapse and super-resolve it while it is recorded.
 
     Recording never waits for the network: frames it cannot follow are counted as skipped, and
-    every frame is on disk.
+    every frame is on disk. Where patterns are exposed, the window also shows conventional SIM of
+    the same frames and says whether its stripes were found; it has the lowest priority.
 
     Examples
     --------
@@ -166,7 +174,7 @@ def live(
             loaded,
             folder or default_folder(loaded, "timelapse"),
             _models(model),
-            options=LiveOptions(device=device, passes=passes, threads=threads),
+            options=LiveOptions(device=device, passes=passes, threads=threads, sim=sim),
             display=display,
             profile_path=find_profile(profile),
             settings=parsed_settings(settings),

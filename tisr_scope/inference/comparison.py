@@ -51,6 +51,8 @@ class SimStatus:
     """Whether there are parameters to reconstruct with."""
     text: str
     """State of the parameters in plain words."""
+    period_um: float | None
+    """Mean period of the stripes, once found."""
     modulation: tuple[float, ...]
     """Modulation depth of every orientation; empty before the carrier is found."""
     images: int
@@ -162,6 +164,7 @@ class SimComparison:
         return SimStatus(
             found=parameters is not None,
             text=self._text,
+            period_um=None if parameters is None else float(1 / parameters.frequency.mean()),
             modulation=depths,
             images=self._images,
             dropped=self._dropped,

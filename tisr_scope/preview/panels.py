@@ -131,7 +131,7 @@ class ImagePanel(QFrame):
     def add_colour_bar(self, rgba: UInt8[np.ndarray, "y x 4"], low: str, high: str) -> None:
         """Put a colour bar into the title strip."""
         self._strip.addSpacing(12)
-        self._strip.addWidget(ColourBar(rgba, low, high))
+        self._strip.addWidget(ColourBar(rgba, low, high), 2)
 
     def show_image(self, rgba: UInt8[np.ndarray, "y x 4"]) -> None:
         """Draw ready pixels; no scaling, no look-up happens here."""

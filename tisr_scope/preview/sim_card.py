@@ -22,11 +22,13 @@ class SimCard(Card):
         self.body.addWidget(self.reason)
         grid = QGridLayout()
         self.modulation = Reading("Modulation of each orientation")
-        self.images = Reading("Images")
+        self.period = Reading("Period of the stripes")
+        self.images = Reading("SIM images")
         self.dropped = Reading("Frames passed over")
         grid.addWidget(self.modulation, 0, 0, 1, 2)
-        grid.addWidget(self.images, 1, 0)
-        grid.addWidget(self.dropped, 1, 1)
+        grid.addWidget(self.period, 1, 0, 1, 2)
+        grid.addWidget(self.images, 2, 0)
+        grid.addWidget(self.dropped, 2, 1)
         grid.setVerticalSpacing(10)
         self.body.addLayout(grid)
         hint = QLabel(
@@ -38,8 +40,12 @@ class SimCard(Card):
         self.body.addStretch(1)
         self.body.addWidget(hint, 0, Qt.AlignmentFlag.AlignBottom)
 
-    def show_status(self, status: SimStatus, *, shown: bool) -> None:
-        """Show the state; ``shown`` is False while another channel is looked at."""
+    def show_status(self, status: SimStatus, *, shown: bool, running: bool) -> None:
+        """Show the state.
+
+        ``shown`` is False while another channel is looked at.  Afterwards (``running`` False) the
+        last rate of the run stays.
+        """
         head, _, rest = status.text.partition(": ")
         if not shown:
             self.state.show_state("first channel only", "plain")
@@ -49,11 +55,13 @@ class SimCard(Card):
             # Longer texts go below the pill, which has one line.
             self.state.show_state(head, "warning" if rest else "plain")
         self.reason.setText(rest)
+        self.reason.setVisible(bool(rest))
         depths = "  ".join(f"{depth:.2f}" for depth in status.modulation)
         self.modulation.show_value(depths or "–", "1 is full contrast of the stripes")
-        self.images.show_value(
-            f"{status.image_rate:.1f} /s" if status.images else "–", f"{status.images} so far"
-        )
+        period = status.period_um
+        self.period.show_value("–" if period is None else f"{1e3 * period:.1f} nm", "as measured")
+        if running and status.images:
+            self.images.show_value(f"{status.image_rate:.1f} /s", f"{status.images} so far")
         self.dropped.show_value(
             f"{status.dropped}", "raw frames replaced by newer ones; all of them are saved"
         )

@@ -28,7 +28,10 @@ class ColourBar(QWidget):
         super().__init__()
         self._image = to_qimage(rgba)
         self._low, self._high = low, high
-        self.setFixedSize(150, 16)
+        self.setFixedHeight(16)
+        self.setMinimumWidth(72)
+        self.setMaximumWidth(150)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
 
     @override
     def paintEvent(self, event: QPaintEvent) -> None:

@@ -356,7 +356,8 @@ class LiveWindow(QWidget):
         self.state.show_state(*_STATES[status.phase])
         sim = self.session.sim_status()
         if sim is not None:
-            self.sim_card.show_status(sim, shown=self._channel == 0)
+            recording = status.phase == "recording" and status.recorded < status.expected
+            self.sim_card.show_status(sim, shown=self._channel == 0, running=recording)
         running = status.phase in _RUNNING
         self.controls.show_running(running, stopping=self._stopping or status.phase == "finishing")
         self._report(status)
