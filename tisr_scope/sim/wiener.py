@@ -301,7 +301,7 @@ class WienerPlan:
         rows = [self._rows_of(o, gain[:, o], phase[:, o], slice(None)) for o in orientations]
         mean = torch.stack([row[:, 0] for row in rows], dim=1).flatten(1, 2)  # (time, o * phase)
         flat = frames.flatten(1, 2)
-        band0 = torch.bmm(mean[:, None], flat.flatten(2)).unflatten(-1, self.shape)
+        band0 = torch.bmm(mean[:, None], flat.flatten(2)).view(-1, 1, *self.shape)
         self._add_band0(total, band0[:, 0])
         for o in orientations:
             self._add_side_bands(total, o, rows[o][:, 1:], frames[:, o])
@@ -380,7 +380,7 @@ class WienerPlan:
         bands = [band for band in self._side_bands if band.orientation == orientation]
         if not bands:
             return
-        parts = torch.bmm(rows, frames.flatten(2)).unflatten(-1, self.shape)
+        parts = torch.bmm(rows, frames.flatten(2)).view(*rows.shape[:2], *self.shape)
         parts = pad(parts, self._pads, "replicate")
         y, x = (n // 2 for n in self._padded)
         for i, band in enumerate(bands):
