@@ -15,7 +15,8 @@ from torch import Tensor
 from tisr_scope.errors import ReconstructionError
 from tisr_scope.sim.optics import DetectionOtf
 from tisr_scope.sim.parameters import SimParameters
-from tisr_scope.sim.wiener import WienerPlan, WienerSettings, wiener_parameter
+from tisr_scope.sim.wiener import WienerPlan
+from tisr_scope.sim.wiener_settings import WienerSettings, wiener_parameter
 
 RENEWAL = 256
 """Changes after which the sum is set up anew."""
