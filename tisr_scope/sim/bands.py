@@ -1,4 +1,4 @@
-"""From raw frames to information bands, and how two bands compare.
+"""From raw frames to information bands and their spectra.
 
 Band 0 is the wide field; band n is the sample multiplied by ``m_n/2 exp(i (n 2 pi k r + phi_n))``,
 with r measured from the centre of the field.
@@ -7,6 +7,7 @@ with r measured from the centre of the field.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,10 +15,10 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 from tisr_scope.errors import ReconstructionError
-from tisr_scope.sim.optics import DetectionOtf, frequency_grid, notch
+from tisr_scope.sim.optics import DetectionOtf, edge_taper, frequency_grid
 
-EMPHASIS_BINS = 24
-EMPHASIS_FLOOR = 0.02
+TAPER_PX = 10
+"""Width of the sin^2 taper at the edges of the field."""
 MAXIMUM_CONDITION = 30.0
 """Of the matrix that mixes the bands: even steps give 2, and it multiplies the noise."""
 
@@ -117,52 +118,6 @@ def separate_bands(
     return parts[..., 0, :, :], torch.complex(parts[..., 1::2, :, :], parts[..., 2::2, :, :])
 
 
-def band_correlation(
-    band0: Complex[Tensor, "time y x"], band1: Complex[Tensor, "time y x"]
-) -> Float[Tensor, "yy xx"]:
-    """How far two bands agree at every shift k, in units of chance agreement.
-
-    For weighted bands X0, X1 this is ``|sum conj(X0(f)) X1(f + k)|^2`` over the sum of the squared
-    magnitudes of its terms: about 1 where their phases have nothing in common, the number of
-    independent frequencies in the overlap where they agree.  The correlation alone is drawn to
-    small shifts, where more of the bands overlaps; beyond the cut-off of the optics the carrier
-    would be lost altogether.
-
-    Parameters
-    ----------
-    band0, band1 : complex array, shape (time, y, x)
-        Spectra, each weighted by the transfer function; 0 where that is 0.
-
-    Returns
-    -------
-    map : array, shape (2 y, 2 x)
-        Mean over time, at shifts in FFT order with the frequency spacing of the input.
-    """
-    height, width = band0.shape[-2:]
-    double = (2 * height, 2 * width)
-
-    def field(spectrum: Tensor) -> Tensor:
-        # Zero padding in frequency, so that large shifts do not wrap onto small ones.
-        centred = torch.fft.fftshift(spectrum, dim=(-2, -1))
-        padded = torch.zeros(*spectrum.shape[:-2], *double, dtype=centred.dtype).to(centred)
-        padded[..., height // 2 : height // 2 + height, width // 2 : width // 2 + width] = centred
-        image: Tensor = torch.fft.ifft2(torch.fft.ifftshift(padded, dim=(-2, -1)))
-        return image
-
-    def shifts(a: Tensor, b: Tensor) -> Tensor:
-        # sum over f of conj(A(f)) B(f + k)
-        total: Tensor = torch.fft.fft2(a.conj() * b) * (double[0] * double[1])
-        return total
-
-    def power(spectrum: Tensor) -> Tensor:
-        return spectrum.abs().square().to(spectrum.dtype)
-
-    agreement = shifts(field(band0), field(band1)).abs().square()
-    chance = shifts(field(power(band0)), field(power(band1))).real.clamp(min=0)
-    floor = 1e-4 * chance.amax(dim=(-2, -1), keepdim=True)
-    return (agreement / (chance + floor)).mean(dim=0)
-
-
 def noise_power(
     spectrum: Complex[Tensor, "time y x"], radius: Float[Tensor, "y x"], otf: DetectionOtf
 ) -> Float[Tensor, " time"]:
@@ -175,39 +130,139 @@ def noise_power(
 
 
 @dataclass(frozen=True)
-class Emphasis:
-    """Weight of a band's frequencies: little haze, little noise; a function of |f| alone.
+class BandSpectra:
+    """Spectra of the bands of one orientation, cropped to what the optics pass.
 
-    Haze lies at the lowest frequencies of both bands and carries no stripes; noise prevails from
-    where the spectrum of the wide field drowns in it.
+    Fewer samples of the same spacing: every transform that follows is smaller, and nothing that
+    carries signal is lost.
+
+    Attributes
+    ----------
+    spectra : complex array, shape (time, band, y, x)
+        In FFT order; band 0 is the wide field.
+    noise : array, shape (time, band)
+        Mean squared magnitude of the noise in every sample, had the field not been tapered.
+    extent_um : tuple of float
+        Height and width of the field; their inverse is the spacing of the frequencies.
+    pixel_um : float
+        Of the camera, in the sample.
+    otf : DetectionOtf
+        Detection optics.
     """
 
+    spectra: Complex[Tensor, "time band y x"]
+    noise: Float[Tensor, "time band"]
+    extent_um: tuple[float, float]
+    pixel_um: float
     otf: DetectionOtf
-    step: float
-    gain: Float[Tensor, " bin"]
 
-    @classmethod
-    def measure(
-        cls, spectrum0: Complex[Tensor, "time y x"], otf: DetectionOtf, pixel_um: float
-    ) -> Emphasis:
-        """Emphasis for the bands of one orientation."""
-        shape = (spectrum0.shape[-2], spectrum0.shape[-1])
-        fy, fx = frequency_grid(shape, pixel_um, spectrum0.device)
-        radius = torch.sqrt(fy.square() + fx.square())
-        step = otf.cutoff / EMPHASIS_BINS
-        number = (radius / step).round().long().clamp(max=EMPHASIS_BINS + 1).flatten()
-        power = spectrum0.abs().square().mean(dim=0).flatten()
-        sums = torch.zeros(EMPHASIS_BINS + 2, dtype=power.dtype, device=power.device)
-        count = sums.index_add(0, number, torch.ones_like(power)).clamp(min=1)
-        mean = sums.index_add(0, number, power) / count
-        noise = noise_power(spectrum0, radius, otf).mean()
-        gain = (1 - noise / mean.clamp(min=1e-30)).clamp(EMPHASIS_FLOOR, 1)
-        return cls(otf, step, gain)
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Samples along y and x."""
+        return self.spectra.shape[-2], self.spectra.shape[-1]
 
-    def __call__(self, radius: Float[Tensor, "y x"]) -> Float[Tensor, "y x"]:
-        """Weight at radial frequencies in cycles per micrometre."""
-        position = (radius / self.step).clamp(max=EMPHASIS_BINS + 1 - 1e-3)
-        below = position.long()
-        part = position - below
-        gain = self.gain[below] * (1 - part) + self.gain[below + 1] * part
-        return gain * notch(radius, 0.99, 0.1 * self.otf.cutoff)
+    def frequencies(self) -> tuple[Float[Tensor, "y 1"], Float[Tensor, "1 x"]]:
+        """Fy (column) and fx (row) of the samples, in cycles per micrometre."""
+        device, real = self.spectra.device, self.spectra.real.dtype
+        fy, fx = (
+            torch.fft.fftfreq(n, extent / n, dtype=real, device=device)
+            for n, extent in zip(self.shape, self.extent_um, strict=True)
+        )
+        return fy[:, None], fx[None, :]
+
+    def positions(self) -> tuple[Float[Tensor, " y"], Float[Tensor, " x"]]:
+        """Physical y and x of the samples of an inverse transform, from the centre, float64.
+
+        Sample 0 is the centre of camera pixel 0; the others divide the field evenly.
+        """
+        y, x = (
+            torch.arange(n, dtype=torch.float64, device=self.spectra.device) * (extent / n)
+            - (extent - self.pixel_um) / 2
+            for n, extent in zip(self.shape, self.extent_um, strict=True)
+        )
+        return y, x
+
+
+def smooth_length(n: int) -> int:
+    """Smallest number with no prime factor above 5 that is not below n: a fast FFT length."""
+    while True:
+        rest = n
+        for factor in (2, 3, 5):
+            while rest % factor == 0:
+                rest //= factor
+        if rest == 1:
+            return n
+        n += 1
+
+
+def crop_axis(values: Tensor, dim: int, length: int) -> Tensor:
+    """Keep the ``length`` lowest frequencies, of both signs, of an axis in FFT order."""
+    n = values.shape[dim]
+    if length >= n:
+        return values
+    positive, negative = (length + 1) // 2, length // 2
+    return torch.cat(
+        [values.narrow(dim, 0, positive), values.narrow(dim, n - negative, negative)], dim
+    )
+
+
+def band_spectra(
+    frames: Float[Tensor, "time phase y x"],
+    steps: Float[Tensor, " phase"],
+    orders: int,
+    otf: DetectionOtf,
+    pixel_um: float,
+) -> BandSpectra:
+    """Separate the bands of one orientation and transform them.
+
+    Parameters
+    ----------
+    frames : array, shape (time, phase, y, x)
+        Of one orientation.
+    steps : array, shape (phase,)
+        Phase of each frame relative to the first.
+    orders : int
+        Harmonics of the pattern.
+    otf : DetectionOtf
+        Detection optics.
+    pixel_um : float
+        Camera pixel in the sample.
+    """
+    height, width = frames.shape[-2:]
+    window = edge_taper((height, width), TAPER_PX, frames.device).to(frames.dtype)
+    # A constant tapered at the edges would spread around frequency 0.
+    level = frames.mean(dim=(1, 2, 3), keepdim=True)
+    band0, bands = separate_bands((frames - level) * window, steps, orders)
+    return _transform((band0, *bands.unbind(dim=1)), window, otf, pixel_um)
+
+
+def frame_spectra(
+    frames: Float[Tensor, "time phase y x"], otf: DetectionOtf, pixel_um: float
+) -> BandSpectra:
+    """Spectra of the frames themselves, the phase in the place of the band."""
+    height, width = frames.shape[-2:]
+    window = edge_taper((height, width), TAPER_PX, frames.device).to(frames.dtype)
+    level = frames.mean(dim=(1, 2, 3), keepdim=True)
+    return _transform(((frames - level) * window).unbind(dim=1), window, otf, pixel_um)
+
+
+def _transform(
+    images: Sequence[Tensor], window: Float[Tensor, "y x"], otf: DetectionOtf, pixel_um: float
+) -> BandSpectra:
+    height, width = window.shape
+    extent = (height * pixel_um, width * pixel_um)
+    lengths = [smooth_length(2 * math.floor(otf.cutoff * e) + 3) for e in extent]
+    fy, fx = frequency_grid((height, width), pixel_um, window.device)
+    radius = torch.sqrt(fy.square() + fx.square())
+    spectra, noise = [], []
+    for image in images:
+        full = torch.fft.fft2(image)
+        noise.append(noise_power(full, radius, otf))
+        spectra.append(crop_axis(crop_axis(full, -2, lengths[0]), -1, lengths[1]))
+    return BandSpectra(
+        torch.stack(spectra, dim=1),
+        torch.stack(noise, dim=1) / window.square().mean(),
+        extent,
+        pixel_um,
+        otf,
+    )

@@ -9,42 +9,42 @@ with the carrier held.  Sign and origin follow :mod:`tisr_scope.sim.patterns`:
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Complex, Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from tisr_scope.errors import ReconstructionError
-from tisr_scope.sim.bands import (
-    Emphasis,
-    band_correlation,
-    check_frames,
-    noise_power,
-    regular_phases,
-    separate_bands,
-)
-from tisr_scope.sim.optics import DetectionOtf, centred_axes, edge_taper, frequency_grid, notch
+from tisr_scope.sim.bands import TAPER_PX, check_frames
+from tisr_scope.sim.optics import DetectionOtf
+from tisr_scope.sim.orientation import OrientationEstimate, estimate_orientation
 
-SEARCH_WITHOUT_NOMINAL = (0.75, 1.1)
-"""Carrier over cut-off that is searched when no nominal carrier is known."""
-SEARCH_AROUND_NOMINAL = 0.03
-ZOOM_HALF_WIDTHS_PX = (1.0, 0.2, 0.04, 0.008)
-TAPER_PX = 10
-COARSE_NOTCH = 0.2
-MINIMUM_QUALITY = 16.0
-MINIMUM_QUALITY_NEAR_NOMINAL = 6.0
-"""Even light gives up to 15 where the whole ring is searched, 6 near a nominal carrier."""
-COARSE_TIME_POINTS = 5
-"""Enough to find the peak; its exact place is taken from all time points."""
+__all__ = [
+    "TAPER_PX",
+    "SimParameters",
+    "estimate_parameters",
+    "nominal_carriers",
+    "refresh_phases",
+]
+
+MINIMUM_QUALITY = 30.0
+MINIMUM_QUALITY_NEAR_NOMINAL = 20.0
+"""Even light gives up to 24 where the whole ring is searched and 18 near a nominal carrier, at 96
+to 512 pixels; stripes at 20 photons give 500 at 256 x 256 pixels."""
+MAXIMUM_RIVAL = 0.5
+"""Second peak of the carrier search over the first; unequivocal stripes stay below 0.2."""
+MINIMUM_HARMONIC = 0.02
 
 
 @dataclass(frozen=True)
 class SimParameters:
-    """Parameters of 2D SIM of one region: the pattern of one orientation is
+    """Parameters of 2D SIM of one region.
 
+    The pattern of one orientation is
     ``1 + sum over n of m_n cos(n (2 pi k r) + phi_n + n step)``, n = 1 to ``orders``, with r from
     the centre of the field.
 
@@ -110,6 +110,16 @@ class SimParameters:
         pooled: Float[np.ndarray, "orientation order"] = np.median(self.modulation, axis=0)
         return pooled
 
+    @property
+    def step_error_rad(self) -> Float[np.ndarray, " orientation"]:
+        """How far the phase steps are from even ones: rms after the best common shift."""
+        phases = self.steps_rad.shape[1]
+        excess = self.steps_rad - 2 * np.pi * np.arange(phases) / phases
+        turned = np.exp(1j * excess)
+        turned /= np.exp(1j * np.angle(turned.mean(axis=1, keepdims=True)))
+        error: Float[np.ndarray, " orientation"] = np.sqrt((np.angle(turned) ** 2).mean(axis=1))
+        return error
+
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and numbers for JSON; None stands for NaN."""
         return {
@@ -156,162 +166,6 @@ def nominal_carriers(
     return np.stack([np.cos(angles), np.sin(angles)], axis=1) / period_um
 
 
-def _coarse_carrier(
-    spectrum0: Complex[Tensor, "time y x"],
-    spectrum1: Complex[Tensor, "time y x"],
-    otf: DetectionOtf,
-    pixel_um: float,
-    nominal: Float[np.ndarray, " 2"] | None,
-    where: str,
-) -> tuple[Float[np.ndarray, " 2"], float]:
-    """Carrier to the nearest frequency sample, and the significance of its peak."""
-    height, width = spectrum0.shape[-2:]
-    fy, fx = frequency_grid((height, width), pixel_um, spectrum0.device)
-    radius = torch.sqrt(fy.square() + fx.square())
-    transfer = otf(fy, fx)
-    # Not the emphasis: where noise is strong it would prefer shifts shorter than the carrier.
-    weight = notch(radius, 0.999, COARSE_NOTCH * otf.cutoff) ** 2 * transfer
-    power = band_correlation(spectrum0 * weight, spectrum1 * weight)
-
-    ky = (torch.fft.fftfreq(2 * height, device=power.device) * 2 / pixel_um)[:, None].double()
-    kx = (torch.fft.fftfreq(2 * width, device=power.device) * 2 / pixel_um)[None, :].double()
-    low, high = (edge * otf.cutoff for edge in SEARCH_WITHOUT_NOMINAL)
-    shift = torch.sqrt(ky.square() + kx.square())
-    ring = (shift >= low) & (shift <= high)
-    if nominal is None:
-        searched, trust = ring, torch.ones_like(power)
-    else:
-        reach = max(
-            SEARCH_AROUND_NOMINAL * float(np.hypot(*nominal)),
-            1.5 / (min(height, width) * pixel_um),
-        )
-        distance = torch.minimum(
-            torch.hypot(kx - nominal[0], ky - nominal[1]),
-            torch.hypot(kx + nominal[0], ky + nominal[1]),
-        )
-        searched = distance <= reach
-        # Of two peaks about as high, as few and smooth objects give, the nearer one is meant.
-        trust = torch.exp(-0.5 * (distance / reach).square())
-    best = int(torch.where(searched, power * trust, 0.0).argmax())
-    row, column = divmod(best, 2 * width)
-    if nominal is not None:
-        _check_elsewhere(power[row, column], torch.where(ring, power, 0.0), kx, ky, where)
-    background = power[ring]
-    centre = background.median()
-    spread = 1.4826 * (background - centre).abs().median()
-    significance = float((power[row, column] - centre) / spread.clamp(min=1e-30))
-    return np.array([float(kx[0, column]), float(ky[row, 0])]), significance
-
-
-def _check_elsewhere(
-    here: Float[Tensor, ""],
-    ring: Float[Tensor, "y x"],
-    kx: Float[Tensor, "1 x"],
-    ky: Float[Tensor, "y 1"],
-    where: str,
-) -> None:
-    """Refuse a nominal carrier where the frames speak for quite another one."""
-    row, column = divmod(int(ring.argmax()), ring.shape[1])
-    if float(ring[row, column]) > 2 * float(here):
-        x, y = float(kx[0, column]), float(ky[row, 0])
-        raise ReconstructionError(
-            "stripes stand out where the profile does not expect them: period "
-            f"{1 / math.hypot(x, y):.4f} um, angle {math.atan2(y, x) % math.pi:.3f} rad",
-            where=where,
-            remedy="check pattern period and angles, and the order of the orientations",
-        )
-
-
-@dataclass(frozen=True)
-class _Overlap:
-    """Both bands weighted to one common spectrum S H(f) H(f + k), where they overlap."""
-
-    field0: Complex[Tensor, "time y x"]
-    field1: Complex[Tensor, "time y x"]
-    energy0: Float[Tensor, " time"]
-    """Of the weighted band 0, free of noise."""
-    variance: Float[Tensor, " time"]
-    """Of the correlation, from the noise of both bands."""
-
-
-def _overlap(
-    spectrum0: Complex[Tensor, "time y x"],
-    spectrum1: Complex[Tensor, "time y x"],
-    otf: DetectionOtf,
-    emphasis: Emphasis,
-    pixel_um: float,
-    carrier: Float[np.ndarray, " 2"],
-) -> _Overlap:
-    shape = (spectrum0.shape[-2], spectrum0.shape[-1])
-    fy, fx = frequency_grid(shape, pixel_um, spectrum0.device)
-    kx, ky = float(carrier[0]), float(carrier[1])
-    radius = torch.sqrt(fy.square() + fx.square())
-    own = emphasis(radius)
-    transfer = otf(fy, fx)
-    ahead = otf(fy + ky, fx + kx) * emphasis(torch.hypot(fy + ky, fx + kx))
-    behind = otf(fy - ky, fx - kx) * emphasis(torch.hypot(fy - ky, fx - kx))
-    noise0, noise1 = (noise_power(s, radius, otf) for s in (spectrum0, spectrum1))
-    inside = own * (transfer > 0)
-    weighted0 = spectrum0 * (inside * ahead)
-    weighted1 = spectrum1 * (inside * behind)
-    energy0 = weighted0.abs().square().sum(dim=(-2, -1))
-    clean0 = energy0 - noise0 * (inside * ahead).square().sum()
-    # Noise of one band times the other band, as the other is weighted.
-    partner = own * transfer
-    variance = noise1 * (weighted0 * partner).abs().square().sum(dim=(-2, -1)) + noise0 * (
-        (weighted1 * partner).abs().square().sum(dim=(-2, -1))
-    )
-    return _Overlap(torch.fft.ifft2(weighted0), torch.fft.ifft2(weighted1), clean0, variance)
-
-
-def _refine_carrier(
-    spectrum0: Complex[Tensor, "time y x"],
-    spectrum1: Complex[Tensor, "time y x"],
-    otf: DetectionOtf,
-    emphasis: Emphasis,
-    pixel_um: float,
-    carrier: Float[np.ndarray, " 2"],
-) -> Float[np.ndarray, " 2"]:
-    """Carrier to a fraction of a frequency sample by zoomed DFTs of the weighted bands."""
-    height, width = spectrum0.shape[-2:]
-    y, x = centred_axes((height, width), pixel_um, spectrum0.device)
-    for half_width in ZOOM_HALF_WIDTHS_PX:
-        overlap = _overlap(spectrum0, spectrum1, otf, emphasis, pixel_um, carrier)
-        product = overlap.field0.conj() * overlap.field1
-        span = torch.linspace(-half_width, half_width, 11, dtype=torch.float64, device=x.device)
-        ky = float(carrier[1]) + span / (height * pixel_um)
-        kx = float(carrier[0]) + span / (width * pixel_um)
-        waves_y = torch.exp(-2j * math.pi * ky[:, None] * y[None, :])
-        waves_x = torch.exp(-2j * math.pi * x[:, None] * kx[None, :])
-        power = (waves_y @ product @ waves_x).abs().square()
-        total = (power / overlap.variance[:, None, None].clamp(min=1e-30)).sum(dim=0)
-        row, column = divmod(int(total.argmax()), 11)
-        carrier = np.array([float(kx[column]), float(ky[row])])
-    return carrier
-
-
-def _complex_modulation(
-    spectrum0: Complex[Tensor, "time y x"],
-    spectrum1: Complex[Tensor, "time y x"],
-    otf: DetectionOtf,
-    emphasis: Emphasis,
-    pixel_um: float,
-    carrier: Float[np.ndarray, " 2"],
-) -> Complex[Tensor, " time"]:
-    """``m/2 exp(i phi)`` at the centre of the field, free of the bias of the noise."""
-    shape = (spectrum0.shape[-2], spectrum0.shape[-1])
-    y, x = centred_axes(shape, pixel_um, spectrum0.device)
-    overlap = _overlap(spectrum0, spectrum1, otf, emphasis, pixel_um, carrier)
-    wave_y = torch.exp(-2j * math.pi * float(carrier[1]) * y)
-    wave_x = torch.exp(-2j * math.pi * float(carrier[0]) * x)
-    product = overlap.field0.conj() * overlap.field1
-    pixels = shape[0] * shape[1]
-    # Parseval: sums over the image become sums over frequencies.
-    value = torch.einsum("y,tyx,x->t", wave_y, product, wave_x) * pixels
-    magnitude = (value.abs().square() - overlap.variance).clamp(min=0).sqrt()
-    return torch.polar(magnitude / overlap.energy0.clamp(min=1e-30), value.angle())
-
-
 def estimate_parameters(
     frames: Float[Tensor, "time orientation phase y x"] | Float[np.ndarray, ...],
     otf: DetectionOtf,
@@ -342,10 +196,16 @@ def estimate_parameters(
         Without it, |k| is searched from 0.75 to 1.1 times the cut-off of the optics.
     carrier : array, optional
         Carriers known from before: they are kept, only phase and modulation are estimated.
+    orders : int
+        Harmonics of the pattern: 1 for linear SIM, 2 for nonlinear SIM with 5 phases or more.
+    refine_phases : bool
+        Estimate the phase steps from the frames instead of taking them as even.
+    allow_weak : bool
+        Mark an orientation without usable stripes in ``usable`` instead of refusing the region.
     minimum_modulation : float
-        Below it the parameters are refused.
+        Of the fundamental; below it an orientation is not usable.
     minimum_quality : float, optional
-        Likewise; by default 16, or 6 near a nominal carrier.
+        Likewise; by default 30, or 20 near a nominal carrier.
     saturation_electrons : float, optional
         Value from which a pixel is saturated.
     where : str
@@ -354,13 +214,12 @@ def estimate_parameters(
     Raises
     ------
     ReconstructionError
-        For unusable frames, or where no stripes are found that can be trusted.
+        For unusable frames, too few phases, or where no stripes are found that can be trusted.
     """
-    stack = torch.as_tensor(frames).to(torch.float64)
-    stack = stack[None] if stack.ndim == 4 else stack
+    stack = torch.as_tensor(frames)
+    stack = (stack[None] if stack.ndim == 4 else stack).to(torch.float32)
     check_frames(stack, where, saturation_electrons)
     times, orientations, phases = stack.shape[:3]
-    shape = (stack.shape[-2], stack.shape[-1])
     for name, given in (("nominal", nominal), ("carrier", carrier)):
         if given is not None and given.shape != (orientations, 2):
             raise ReconstructionError(
@@ -368,72 +227,166 @@ def estimate_parameters(
                 where=where,
                 remedy="give one (kx, ky) per orientation",
             )
-    brightness = stack.mean(dim=(2, 3, 4))
-    gain = brightness.mean(dim=1, keepdim=True) / brightness
-    window = edge_taper(shape, TAPER_PX, stack.device)
-    steps = regular_phases(phases, stack.device).repeat(orientations, 1)
-
-    if minimum_quality is not None:
-        needed = minimum_quality
-    else:
-        needed = MINIMUM_QUALITY if nominal is None else MINIMUM_QUALITY_NEAR_NOMINAL
-    found, quality = np.zeros((orientations, 2)), np.zeros(orientations)
-    amplitude = torch.zeros(times, orientations, dtype=torch.complex128, device=stack.device)
-    for o in range(orientations):
-        # A constant tapered at the edges would spread around frequency 0.
-        tapered = (stack[:, o] - brightness[:, o, None, None, None]) * window
-        field0, bands = separate_bands(tapered, steps[o])
-        field1 = bands[:, 0]
-        spectrum0 = torch.fft.fft2(field0.to(torch.complex128))
-        spectrum1 = torch.fft.fft2(field1)
-        emphasis = Emphasis.measure(spectrum0, otf, pixel_um)
-        if carrier is None:
-            some = np.unique(np.linspace(0, times - 1, COARSE_TIME_POINTS).round().astype(int))
-            start, quality[o] = _coarse_carrier(
-                spectrum0[some],
-                spectrum1[some],
-                otf,
-                pixel_um,
-                None if nominal is None else nominal[o],
-                where,
-            )
-            _check_quality(quality[o], needed, o, where)
-            found[o] = _refine_carrier(spectrum0, spectrum1, otf, emphasis, pixel_um, start)
-        else:
-            found[o], quality[o] = carrier[o], np.nan
-        amplitude[:, o] = _complex_modulation(
-            spectrum0, spectrum1, otf, emphasis, pixel_um, found[o]
-        )
-    modulation = 2 * amplitude.abs()
-    pooled = modulation.median(dim=0).values
-    if bool((pooled < minimum_modulation).any()):
-        weak = int(pooled.argmin())
+    if phases < 2 * orders + 1:
         raise ReconstructionError(
-            f"modulation depth {float(pooled[weak]):.2f} of orientation {weak} is too low",
+            f"{phases} phases cannot separate {orders} orders of the pattern",
             where=where,
-            remedy="check polarisation, focus and the pattern on the SLM, or take more light",
+            remedy=f"record {2 * orders + 1} phases or more, or ask for fewer orders",
         )
+    if minimum_quality is None:
+        minimum_quality = MINIMUM_QUALITY if nominal is None else MINIMUM_QUALITY_NEAR_NOMINAL
+    found: list[OrientationEstimate] = []
+    weak: list[ReconstructionError | None] = []
+    for o in range(orientations):
+        one = estimate_orientation(
+            stack[:, o],
+            otf,
+            pixel_um,
+            orders,
+            nominal=None if nominal is None else nominal[o],
+            carrier=None if carrier is None else carrier[o],
+            refine_phases=refine_phases,
+            where=where,
+        )
+        found.append(one)
+        weak.append(_weakness(one, o, minimum_quality, minimum_modulation, where))
+    _refuse(weak, allow_weak)
+    _check_harmonics(found, [reason is None for reason in weak], where)
+    modulation = np.stack([one.harmonics.modulation for one in found], axis=1)
     return SimParameters(
-        carrier=found,
-        phase_rad=amplitude.angle().cpu().numpy()[..., None],
-        steps_rad=steps.cpu().numpy(),
-        modulation=modulation.clamp(max=1.0).cpu().numpy()[..., None],
-        gain=gain.cpu().numpy(),
-        quality=quality,
-        carrier_se=np.full((orientations, 2), np.nan),
-        phase_se_rad=np.full((times, orientations, 1), np.nan),
-        modulation_se=np.full((times, orientations, 1), np.nan),
-        usable=np.ones(orientations, bool),
+        carrier=np.stack([one.carrier for one in found]),
+        phase_rad=np.stack([one.harmonics.phase_rad for one in found], axis=1),
+        steps_rad=np.stack([one.steps_rad for one in found]),
+        # Linear fluorescence cannot go below 0; the harmonics of a saturated response may exceed 1.
+        modulation=modulation.clip(max=1.0) if orders == 1 else modulation,
+        gain=_gain(stack),
+        quality=np.array([one.quality for one in found]),
+        carrier_se=np.stack([one.carrier_se for one in found]),
+        phase_se_rad=np.stack([one.harmonics.phase_se_rad for one in found], axis=1),
+        modulation_se=np.stack([one.harmonics.modulation_se for one in found], axis=1),
+        usable=np.array([reason is None for reason in weak]),
         pixel_size_um=pixel_um,
     )
 
 
-def _check_quality(quality: float, minimum: float, orientation: int, where: str) -> None:
-    if not quality >= minimum:
+def refresh_phases(
+    frames: Float[Tensor, "time orientation phase y x"] | Float[np.ndarray, ...],
+    parameters: SimParameters,
+    otf: DetectionOtf,
+    where: str = "SIM stack",
+) -> SimParameters:
+    """Phases and brightness of new frames; carrier, steps and modulation are those known before.
+
+    Parameters
+    ----------
+    frames : array, shape (time, orientation, phase, y, x) or without time
+        Photo-electrons, of the same optics and field.
+    parameters : SimParameters
+        Of earlier frames.
+    otf : DetectionOtf
+        Detection optics.
+    where : str
+        Name of the region for messages.
+
+    Raises
+    ------
+    ReconstructionError
+        For unusable frames, or frames that do not belong to the parameters.
+    """
+    stack = torch.as_tensor(frames)
+    stack = (stack[None] if stack.ndim == 4 else stack).to(torch.float32)
+    check_frames(stack, where, None)
+    if tuple(stack.shape[1:3]) != parameters.steps_rad.shape:
         raise ReconstructionError(
+            f"frames of shape {tuple(stack.shape)} do not fit parameters of "
+            f"{parameters.steps_rad.shape} (orientation, phase)",
+            where=where,
+            remedy="estimate the parameters from these frames",
+        )
+    found = [
+        estimate_orientation(
+            stack[:, o],
+            otf,
+            parameters.pixel_size_um,
+            parameters.orders,
+            carrier=parameters.carrier[o],
+            steps=parameters.steps_rad[o],
+            where=where,
+        )
+        for o in range(stack.shape[1])
+    ]
+    times = stack.shape[0]
+    error = np.sqrt(np.mean(np.square(parameters.modulation_se), axis=0))
+    return replace(
+        parameters,
+        phase_rad=np.stack([one.harmonics.phase_rad for one in found], axis=1),
+        phase_se_rad=np.stack([one.harmonics.phase_se_rad for one in found], axis=1),
+        modulation=np.repeat(parameters.pooled_modulation[None], times, axis=0),
+        modulation_se=np.repeat(error[None], times, axis=0),
+        gain=_gain(stack),
+    )
+
+
+def _gain(stack: Float[Tensor, "time orientation phase y x"]) -> Float[np.ndarray, "time o"]:
+    brightness = stack.mean(dim=(2, 3, 4), dtype=torch.float64).cpu().numpy()
+    gain: Float[np.ndarray, "time o"] = brightness.mean(axis=1, keepdims=True) / brightness
+    return gain
+
+
+def _weakness(
+    one: OrientationEstimate, orientation: int, quality: float, modulation: float, where: str
+) -> ReconstructionError | None:
+    """Why an orientation cannot be trusted; None if it can."""
+    if one.quality < quality:
+        return ReconstructionError(
             f"no stripes stand out in orientation {orientation} "
-            f"(peak {quality:.1f} deviations over the background, {minimum:g} are needed)",
+            f"(peak {one.quality:.1f} deviations over the background, {quality:.3g} are needed)",
             where=where,
             remedy="check the order of the frames and the optics, state the nominal carrier, "
             "or take more light",
         )
+    # Where little light is, chance alone comes near the peak; a rival must be more than chance.
+    if one.rival > max(MAXIMUM_RIVAL * one.quality, quality):
+        return ReconstructionError(
+            f"the carrier of orientation {orientation} is ambiguous: a second peak is "
+            f"{100 * one.rival / one.quality:.0f} % as high as the first",
+            where=where,
+            remedy="state the nominal carrier (pattern period and angles), or check that "
+            "orientations and phases are in the stated order",
+        )
+    depth = float(np.median(one.harmonics.modulation[:, 0]))
+    if not depth >= modulation:
+        return ReconstructionError(
+            f"modulation depth {depth:.2f} of orientation {orientation} is too low "
+            f"({modulation:g} is needed)",
+            where=where,
+            remedy="check polarisation, focus and the pattern on the SLM, or take more light",
+        )
+    return None
+
+
+def _refuse(weak: Sequence[ReconstructionError | None], allow_weak: bool) -> None:
+    reasons = [reason for reason in weak if reason is not None]
+    if reasons and (not allow_weak or len(reasons) == len(weak)):
+        raise reasons[0]
+
+
+def _check_harmonics(
+    found: Sequence[OrientationEstimate], usable: Sequence[bool], where: str
+) -> None:
+    """Refuse orders that the pattern does not have."""
+    for orientation, one in enumerate(found):
+        if not usable[orientation]:
+            continue
+        depth = np.median(one.harmonics.modulation, axis=0)
+        times = one.harmonics.modulation.shape[0]
+        error = np.median(one.harmonics.modulation_se, axis=0) / math.sqrt(times)
+        for n in range(1, depth.size):
+            needed = max(MINIMUM_HARMONIC, 4 * float(error[n]))
+            if depth[n] < needed:
+                raise ReconstructionError(
+                    f"harmonic {n + 1} of the pattern of orientation {orientation} does not stand "
+                    f"out of the noise (modulation {depth[n]:.3f}, {needed:.3f} is needed)",
+                    where=where,
+                    remedy=f"reconstruct with {n} orders, or raise the saturating light",
+                )
