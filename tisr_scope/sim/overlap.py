@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from tisr_scope.sim.bands import TAPER_PX, BandSpectra
+from tisr_scope.sim.bands import BandSpectra
 from tisr_scope.sim.optics import edge_taper, notch
 
 NOTCH_DEPTH, NOTCH_WIDTH = 0.99, 0.1

@@ -219,7 +219,7 @@ def estimate_parameters(
     stack = torch.as_tensor(frames)
     stack = (stack[None] if stack.ndim == 4 else stack).to(torch.float32)
     check_frames(stack, where, saturation_electrons)
-    times, orientations, phases = stack.shape[:3]
+    orientations, phases = stack.shape[1:3]
     for name, given in (("nominal", nominal), ("carrier", carrier)):
         if given is not None and given.shape != (orientations, 2):
             raise ReconstructionError(
