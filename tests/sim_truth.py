@@ -47,8 +47,8 @@ class Stack:
     def carrier_error_px(self, found: np.ndarray) -> np.ndarray:
         return np.hypot(*(found - self.carrier).T) * self.mean.shape[-1] * PIXEL_UM
 
-    def phase_error_deg(self, found: np.ndarray) -> np.ndarray:
-        return np.degrees(np.angle(np.exp(1j * (found - self.phase))))
+    def phase_error_deg(self, found: np.ndarray, order: int = 1) -> np.ndarray:
+        return np.degrees(np.angle(np.exp(1j * (found - order * self.phase))))
 
 
 def _radius(n: int, pixel: float) -> np.ndarray:
@@ -97,8 +97,12 @@ def make_stack(
     phases: int = 3,
     sample: np.ndarray | None = None,
     harmonics: tuple[float, ...] = (),
+    step_errors_rad: np.ndarray | None = None,
 ) -> Stack:
-    """Pattern ``1 + m cos(a) + sum of harmonics h_n cos(n a)``, n from 2."""
+    """Pattern ``1 + m cos(a) + sum of harmonics h_n cos(n a)``, n from 2.
+
+    Step errors, shape (orientation, phase), come on top of the even phase steps.
+    """
     rng = np.random.default_rng(seed)
     sample = filaments(n, rng) if sample is None else sample
     size = sample.shape[0]
@@ -109,14 +113,17 @@ def make_stack(
     start = rng.uniform(-np.pi, np.pi, orientations)
     axis = 2 * np.pi * (np.arange(size) - (size - 1) / 2) * PIXEL_UM / OVER
     mean = np.empty((orientations, phases, n, n))
+    steps = np.tile(2 * np.pi * np.arange(phases) / phases, (orientations, 1))
+    if step_errors_rad is not None:
+        steps += step_errors_rad
     for o, (kx, ky) in enumerate(carrier):
         wave = np.exp(1j * (ky * axis[:, None] + kx * axis[None, :] + start[o]))
         mean[o] = _camera(sample, otf)
-        for n, depth in enumerate((modulation, *harmonics), 1):
-            parts = (wave**n).real, (wave**n).imag
+        for order, depth in enumerate((modulation, *harmonics), 1):
+            parts = (wave**order).real, (wave**order).imag
             cosine, sine = (_camera(sample * part, otf) for part in parts)
             for p in range(phases):
-                step = 2 * np.pi * p * n / phases
+                step = order * steps[o, p]
                 mean[o, p] += depth * (np.cos(step) * cosine - np.sin(step) * sine)
     return Stack(mean.clip(min=0), carrier, start, sample, ratio, 1 + len(harmonics))
 

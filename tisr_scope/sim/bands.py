@@ -17,7 +17,7 @@ from torch import Tensor
 from tisr_scope.errors import ReconstructionError
 from tisr_scope.sim.optics import DetectionOtf, edge_taper, frequency_grid
 
-TAPER_PX = 10
+TAPER_PX = 6
 """Width of the sin^2 taper at the edges of the field."""
 MAXIMUM_CONDITION = 30.0
 """Of the matrix that mixes the bands: even steps give 2, and it multiplies the noise."""

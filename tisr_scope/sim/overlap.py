@@ -22,13 +22,17 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from tisr_scope.sim.bands import BandSpectra
-from tisr_scope.sim.optics import edge_taper, notch
+from tisr_scope.sim.bands import TAPER_PX, BandSpectra
+from tisr_scope.sim.optics import notch
 
 NOTCH_DEPTH, NOTCH_WIDTH = 0.99, 0.1
 """Haze lies at the lowest frequencies and carries no stripes; width in cut-off frequencies."""
-INNER_PX = 16
-"""Width of the margin whose products are left out: the taper disturbs what is filtered there."""
+INNER_RISE_PX = 6
+"""Width over which products are faded in from where the taper of the field ends.
+
+What the filters make of tapered data has no common phase: with it, noiseless carriers are wrong by
+0.005 samples, without it by less than 0.0001.
+"""
 BLOCKS = 24
 """Per axis at most, for the scatter over the field."""
 BLOCK_PX = 8
@@ -165,20 +169,18 @@ def pair_filters(
     part_a = share(fy - n * ky, fx - n * kx, own, ahead, clear_a)
     behind, clear_b = partner(-1)
     part_b = share(fy - order * ky, fx - order * kx, behind, own, clear_b)
-    height, wide = bands.shape
-    margin = (
-        max(1, round(INNER_PX * bands.pixel_um * s / e))
-        for s, e in zip(bands.shape, bands.extent_um, strict=True)
-    )
-    inner = _inner(height, wide, *margin, like=fy)
+    inner = _inner(bands)
     inside_a, inside_b = (part * (own > 0) for part in (part_a, part_b))
     return PairFilters(inside_a * ahead, inside_b * behind, inside_a * own, inside_b * own, inner)
 
 
-def _inner(height: int, width: int, top: int, left: int, like: Tensor) -> Float[Tensor, "y x"]:
-    rows = edge_taper((height, 1), min(top, height // 8), like.device)
-    columns = edge_taper((1, width), min(left, width // 8), like.device)
-    return (rows * columns).to(like.dtype)
+def _inner(bands: BandSpectra) -> Float[Tensor, "y x"]:
+    sides = []
+    for axis, extent in zip(bands.positions(), bands.extent_um, strict=True):
+        depth = (extent / 2 - axis.abs()) / bands.pixel_um - TAPER_PX
+        sides.append(torch.sin((depth / INNER_RISE_PX).clamp(0, 1) * (math.pi / 2)).square())
+    window: Tensor = sides[0][:, None] * sides[1][None, :]
+    return window.to(bands.noise.dtype)
 
 
 def overlap(
