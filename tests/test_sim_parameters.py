@@ -183,9 +183,9 @@ def test_uneven_phase_steps_are_recovered(
     before, after = (np.angle(np.exp(1j * (f.steps_rad - true)))[:, 1:] for f in (plain, found))
     assert np.degrees(rms(before)) > 4
     assert np.degrees(rms(after)) < 1.2
-    assert rms(found.modulation[0, :, 0] - depths[0]) < rms(plain.modulation[0, :, 0] - depths[0])
+    assert rms(found.modulation[0, :, 0] - depths[0]) < 0.01
     assert (plain.step_error_rad < 1e-9).all()
-    assert (found.step_error_rad > np.radians(3)).all()
+    assert (found.step_error_rad > np.radians(2)).all()
     steady = estimate_parameters(even.frames(800), OTF, PIXEL_UM, orders=orders, refine_phases=True)
     assert (steady.step_error_rad < np.radians(1.2)).all()
 

@@ -118,6 +118,11 @@ def separate_bands(
     return parts[..., 0, :, :], torch.complex(parts[..., 1::2, :, :], parts[..., 2::2, :, :])
 
 
+def squared(values: Complex[Tensor, "*any"]) -> Float[Tensor, "*any"]:
+    """Squared magnitude; quicker than ``abs``, which guards against overflow."""
+    return values.real.square() + values.imag.square()
+
+
 def noise_power(
     spectrum: Complex[Tensor, "time y x"], radius: Float[Tensor, "y x"], otf: DetectionOtf
 ) -> Float[Tensor, " time"]:
@@ -126,7 +131,7 @@ def noise_power(
     if int(outside.sum()) < 64:
         # Coarse pixels leave no frequency outside the optics; the largest ones come closest.
         outside = radius > torch.quantile(radius.flatten(), 0.95)
-    return spectrum.abs().square()[..., outside].mean(dim=-1)
+    return squared(spectrum)[..., outside].mean(dim=-1)
 
 
 @dataclass(frozen=True)

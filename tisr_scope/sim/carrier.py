@@ -12,7 +12,7 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 from tisr_scope.errors import ReconstructionError
-from tisr_scope.sim.bands import BandSpectra, crop_axis, smooth_length
+from tisr_scope.sim.bands import BandSpectra, crop_axis, smooth_length, squared
 from tisr_scope.sim.optics import notch
 from tisr_scope.sim.overlap import (
     Overlap,
@@ -22,6 +22,7 @@ from tisr_scope.sim.overlap import (
     moments,
     overlap,
     pair_filters,
+    shifted,
 )
 
 SEARCH_WITHOUT_NOMINAL = (0.75, 1.1)
@@ -36,8 +37,7 @@ SMOOTHING_SAMPLES = 3.0
 """Over which chance agreement is averaged, so that the peak's own structure does not lower it."""
 TYPICAL_AMPLITUDES = (1.0, 0.4, 0.15)
 """|c| of the bands before they are known; they only weigh noise against noise."""
-PASSES = 2
-"""Of the refinement: the filters depend on the carrier, though little."""
+CLIMB_STEPS = 12
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def agreement(bands: BandSpectra, weight: Float[Tensor, "y x"], largest: float) 
 
     lower, upper = (bands.spectra[:, n] * weight for n in (0, 1))
     correlation = shifts(field(lower).conj() * field(upper))
-    power_a, power_b = (s.abs().square() for s in (lower, upper))
+    power_a, power_b = (squared(s) for s in (lower, upper))
     kind = lower.dtype
     smooth = _lag_window(full, lower.device).to(power_a.dtype)
     spread = field(power_a.mean(dim=0).to(kind)).conj() * field(power_b.sum(dim=0).to(kind))
@@ -147,7 +147,7 @@ def agreement(bands: BandSpectra, weight: Float[Tensor, "y x"], largest: float) 
             # Seen from the centre of the field, neighbouring shifts differ by a factor of -1;
             # half way between them both hold the same share of a carrier.
             both = (along - along.roll(-1, -1)) / math.sqrt(2) if half_x else along
-            row.append(both.abs().square().sum(dim=0) / chance)
+            row.append(squared(both).sum(dim=0) / chance)
         halves.append(torch.stack(row))
     ky, kx = (
         torch.cat([torch.arange((n + 1) // 2), torch.arange(-(n // 2), 0)]).double() * s
@@ -259,40 +259,60 @@ class FineCarrier:
     covariance: Float[np.ndarray, "2 2"]
 
 
-def _height(
+def _slope(
     overlaps: Sequence[Overlap], shift: Float[np.ndarray, " 2"]
-) -> tuple[float, Float[np.ndarray, " 2"], Float[np.ndarray, "2 2"]]:
-    """Agreement of all bands at a shift, its gradient and its curvature."""
-    height, gradient, curvature = 0.0, np.zeros(2), np.zeros((2, 2))
+) -> tuple[Float[np.ndarray, " 2"], Float[np.ndarray, "2 2"]]:
+    """Gradient and curvature, over the shift, of the agreement of all bands."""
+    gradient, curvature = np.zeros(2), np.zeros((2, 2))
     for one in overlaps:
         m: Complex[np.ndarray, "time 3 3"] = moments(one, shift)
         weight = 1 / np.maximum(one.variance.double().cpu().numpy(), 1e-300)
         value = m[:, 0, 0]
         first = -2j * np.pi * np.stack([m[:, 0, 1], m[:, 1, 0]])
         second = -4 * np.pi**2 * np.array([[m[:, 0, 2], m[:, 1, 1]], [m[:, 1, 1], m[:, 2, 0]]])
-        height += float((weight * np.abs(value) ** 2).sum())
         gradient += 2 * (weight * (value.conj() * first).real).sum(axis=-1)
         crossed = (first[:, None].conj() * first[None, :]).real
         curvature += 2 * (weight * (crossed + (value.conj() * second).real)).sum(axis=-1)
-    return height, gradient, curvature
+    return gradient, curvature
+
+
+def _survey(
+    overlaps: Sequence[Overlap], samples: Float[np.ndarray, " 2"]
+) -> Float[np.ndarray, " 2"]:
+    """Best of the shifts up to one sample either way, a quarter of a sample apart."""
+    grid = np.linspace(-1, 1, 9)
+    total = np.zeros((grid.size, grid.size))
+    for one in overlaps:
+        left, right = (
+            torch.exp(
+                -2j
+                * math.pi
+                * torch.as_tensor(grid * sample, device=axis.device)[:, None]
+                * axis[None, :]
+            ).to(one.product.dtype)
+            for axis, sample in ((one.y, samples[1]), (one.x, samples[0]))
+        )
+        power = squared(left @ one.product @ right.mT)
+        total += (power / one.variance[:, None, None]).sum(dim=0).double().cpu().numpy()
+    row, column = np.unravel_index(int(total.argmax()), total.shape)
+    return np.array([grid[column], grid[row]]) * samples
 
 
 def _climb(
-    overlaps: Sequence[Overlap], samples: Float[np.ndarray, " 2"]
+    overlaps: Sequence[Overlap],
+    samples: Float[np.ndarray, " 2"],
+    place: Float[np.ndarray, " 2"],
 ) -> Float[np.ndarray, " 2"]:
-    """Shift from the overlaps' carrier to the top of the peak; samples are in kx, ky."""
-    grid = np.linspace(-1, 1, 9)
-    starts = [np.array([a, b]) * samples for b in grid for a in grid]
-    place = max(starts, key=lambda shift: _height(overlaps, shift)[0])
-    for _ in range(12):
-        _, gradient, curvature = _height(overlaps, place)
+    """Shift at the top of the peak, by Newton's method; samples are those of kx and ky."""
+    for _ in range(CLIMB_STEPS):
+        gradient, curvature = _slope(overlaps, place)
         values, vectors = np.linalg.eigh(curvature * np.outer(samples, samples))
         # Uphill along every axis, even where the peak is not yet convex.
         step = vectors @ ((vectors.T @ (gradient * samples)) / np.maximum(np.abs(values), 1e-300))
         length = np.hypot(*step)
         step *= min(1.0, 0.25 / max(length, 1e-300))
         place = place + step * samples
-        if length < 1e-5:
+        if length < 1e-4:  # the next step is its square
             break
     return place
 
@@ -326,11 +346,13 @@ def refine_carrier(
     samples = np.array([1 / bands.extent_um[1], 1 / bands.extent_um[0]])
     carrier = np.asarray(start, np.float64)
     orders = bands.spectra.shape[1] - 1
-    for _ in range(PASSES):
-        pairs = compare(bands, power, carrier, orders, amplitudes)
-        carrier = carrier + _climb(pairs, samples)
-    final = compare(bands, power, carrier, orders, amplitudes)
-    return FineCarrier(carrier, carrier_covariance(final)), final
+    pairs = compare(bands, power, carrier, orders, amplitudes)
+    carrier = carrier + _climb(pairs, samples, _survey(pairs, samples))
+    pairs = compare(bands, power, carrier, orders, amplitudes)
+    rest = _climb(pairs, samples, np.zeros(2))
+    # Too little for other filters; only the wave is still to be taken off.
+    final = [shifted(one, rest) for one in pairs]
+    return FineCarrier(carrier + rest, carrier_covariance(final)), final
 
 
 def compare(

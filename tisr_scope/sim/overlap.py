@@ -15,14 +15,14 @@ left of the other phases is noise, and its scatter over the field gives the stan
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from tisr_scope.sim.bands import TAPER_PX, BandSpectra
+from tisr_scope.sim.bands import TAPER_PX, BandSpectra, squared
 from tisr_scope.sim.optics import notch
 
 NOTCH_DEPTH, NOTCH_WIDTH = 0.99, 0.1
@@ -54,7 +54,7 @@ class SamplePower:
         step = bands.otf.cutoff / SPECTRUM_BINS
         number = (torch.sqrt(fy.square() + fx.square()) / step).round().long().flatten()
         number = number.clamp(max=SPECTRUM_BINS)
-        power = bands.spectra[:, 0].abs().square().mean(dim=0).flatten()
+        power = squared(bands.spectra[:, 0]).mean(dim=0).flatten()
         sums = torch.zeros(SPECTRUM_BINS + 1, dtype=power.dtype, device=power.device)
         count = sums.index_add(0, number, torch.ones_like(power)).double().cpu().numpy()
         total = sums.index_add(0, number, power).double().cpu().numpy()
@@ -204,12 +204,22 @@ def overlap(
     )
     noise_a, noise_b = bands.noise[:, order - 1], bands.noise[:, order]
     floor = noise_a * filters.lower.square().sum() / pixels**2
-    energy = (lower.abs().square() - floor[:, None, None]) * filters.inner
+    energy = (squared(lower) - floor[:, None, None]) * filters.inner
     # Noise of one band times the other band, as the other is weighted.
-    variance = noise_b * (filtered * filters.facing_lower).abs().square().sum(dim=(-2, -1))
-    variance = variance + noise_a * (other * filters.facing_upper).abs().square().sum(dim=(-2, -1))
+    variance = noise_b * squared(filtered * filters.facing_lower).sum(dim=(-2, -1))
+    variance = variance + noise_a * squared(other * filters.facing_upper).sum(dim=(-2, -1))
     variance = variance * filters.inner.square().mean() / pixels**2
     return Overlap(product, energy, variance, y, x, carrier)
+
+
+def shifted(one: Overlap, shift: Float[np.ndarray, " 2"]) -> Overlap:
+    """The same with a little more of the carrier removed, kx and ky in cycles per micrometre."""
+    rows, columns = (
+        torch.polar(torch.ones_like(axis), -2 * math.pi * float(k) * axis).to(one.product.dtype)
+        for axis, k in ((one.y, shift[1]), (one.x, shift[0]))
+    )
+    product = one.product * rows[:, None] * columns
+    return replace(one, product=product, carrier=one.carrier + shift)
 
 
 def moments(overlap: Overlap, shift: Float[np.ndarray, " 2"]) -> Complex[np.ndarray, "time 3 3"]:
