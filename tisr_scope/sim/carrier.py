@@ -295,7 +295,8 @@ def _survey(
         power = squared(left @ one.product @ right.mT)
         total += (power / one.variance[:, None, None]).sum(dim=0).double().cpu().numpy()
     row, column = np.unravel_index(int(total.argmax()), total.shape)
-    return np.array([grid[column], grid[row]]) * samples
+    place: Float[np.ndarray, " 2"] = np.array([grid[column], grid[row]]) * samples
+    return place
 
 
 def _climb(

@@ -154,8 +154,9 @@ _ARRAYS = (
 
 
 def _plain(values: Float[np.ndarray, "*any"]) -> Any:
-    rounded = np.round(values, 7)
-    return np.where(np.isfinite(rounded), rounded, None).tolist()
+    rounded = np.round(values, 7).astype(object)
+    rounded[~np.isfinite(values)] = None
+    return rounded.tolist()
 
 
 def nominal_carriers(
