@@ -38,6 +38,8 @@ for verb in (
     microscope.doctor,
 ):
     app.command()(verb)
+app.command("import")(data.import_)
+app.command()(data.export)
 app.add_typer(microscope.profiles_app, name="profiles")
 app.add_typer(models.models_app, name="models")
 

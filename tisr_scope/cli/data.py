@@ -1,9 +1,9 @@
-"""Verbs from raw frames to training pairs: reconstruct, prepare."""
+"""Verbs from raw frames to training pairs: import, export, reconstruct, prepare."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -11,6 +11,7 @@ from tisr_scope.cli.common import (
     DeviceOption,
     out,
     progress_bar,
+    show_table,
 )
 
 WienerOption = Annotated[
@@ -118,3 +119,173 @@ def prepare(
             progress=progress,
         )
     out.print(f"{len(pairs)} pairs in {folder}")
+
+
+def import_(
+    source: Annotated[
+        Path, typer.Argument(help="Published folder, a raw stack (.mrc .tif .dv .r3d), or several.")
+    ],
+    folder: Annotated[
+        Path | None, typer.Argument(help="Folder of the recordings or pairs; finished are kept.")
+    ] = None,
+    to: Annotated[
+        Literal["recordings", "pairs"],
+        typer.Option(help="Raw frames, or wide field with the published SIM image."),
+    ] = "recordings",
+    only_list: Annotated[
+        bool, typer.Option("--list", help="Show what is there, convert nothing.")
+    ] = False,
+    structure: Annotated[str | None, typer.Option(help="Only these, such as 'Micro*'.")] = None,
+    cells: Annotated[str | None, typer.Option(help="Only these numbers, such as 1-5,8.")] = None,
+    levels: Annotated[
+        str | None, typer.Option(help="Light levels, such as 1,3 [default: all].")
+    ] = None,
+    levels_mw: Annotated[
+        str | None, typer.Option(help="Laser power of each [default: ranks 1, 2, 3].")
+    ] = None,
+    interval_s: Annotated[
+        float | None, typer.Option(min=0, help="Between time points, where files do not say.")
+    ] = None,
+    exposure_ms: Annotated[float | None, typer.Option(min=0, help="Of a raw frame.")] = None,
+    orientations: Annotated[
+        int | None, typer.Option(min=1, help="[default: 3, or 5 for nonlinear]")
+    ] = None,
+    phases: Annotated[
+        int | None, typer.Option(min=1, help="[default: 3, or 5 for nonlinear]")
+    ] = None,
+    axes: Annotated[
+        str | None, typer.Option(help="Order of the frames, slowest first: TOPYX, TPOYX, TOZPYX.")
+    ] = None,
+    sections: Annotated[int | None, typer.Option(min=1, help="Focal planes of a 3D stack.")] = None,
+    plane: Annotated[int | None, typer.Option(min=1, help="Which of them.")] = None,
+    channel: Annotated[int | None, typer.Option(min=1, help="Which one of several.")] = None,
+    profile: Annotated[
+        str | None, typer.Option(help="Layout, optics, stripes and camera from a profile.")
+    ] = None,
+    pixel_size_um: Annotated[float | None, typer.Option(help="[default: the file's]")] = None,
+    numerical_aperture: Annotated[float | None, typer.Option(help="[default: 1.49]")] = None,
+    excitation_nm: Annotated[float | None, typer.Option(help="[default: 488]")] = None,
+    emission_nm: Annotated[float | None, typer.Option(help="[default: the file's, or 525]")] = None,
+    angles_deg: Annotated[
+        str | None, typer.Option(help="Direction of each carrier [default: measured].")
+    ] = None,
+    period_um: Annotated[
+        float | None, typer.Option(help="Of the stripes [default: measured].")
+    ] = None,
+    offset_adu: Annotated[float | None, typer.Option(help="[default: 100]")] = None,
+    electrons_per_adu: Annotated[float | None, typer.Option(help="[default: 0.46]")] = None,
+    unsigned: Annotated[
+        bool | None,
+        typer.Option(
+            "--unsigned/--signed", help="What negative counts are [default: only where clear]."
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the random split of pairs.")] = 0,
+) -> None:
+    """Turn published data (BioTISR, BioSR), DeltaVision files and raw stacks into recordings.
+
+    Examples
+    --------
+    `tisr import BioTISR_Microtubules --list`
+
+    `tisr import BioTISR_Microtubules recordings --interval-s 1 --cells 1-40`
+
+    `tisr import BioTISR_F-actin_nonlinear pairs --to pairs --interval-s 3`
+    """
+    import math
+
+    from tisr_scope.data.import_plan import plan_region
+    from tisr_scope.data.import_settings import ImportSettings
+    from tisr_scope.data.importing import import_recordings
+    from tisr_scope.data.importing_pairs import import_pairs
+    from tisr_scope.data.prepare import Split
+    from tisr_scope.data.regions import find_regions
+    from tisr_scope.errors import DataError
+    from tisr_scope.profiles.library import load_profile
+
+    settings = ImportSettings(
+        orientations=orientations,
+        phases=phases,
+        axes=axes,
+        sections=sections,
+        channel=channel,
+        plane=plane,
+        levels=tuple(_numbers(levels, "--levels")),
+        levels_mw=_decimals(levels_mw, "--levels-mw"),
+        interval_s=interval_s,
+        exposure_ms=exposure_ms,
+        pixel_size_um=pixel_size_um,
+        numerical_aperture=numerical_aperture,
+        excitation_nm=excitation_nm,
+        emission_nm=emission_nm,
+        angles_rad=tuple(math.radians(a) for a in _decimals(angles_deg, "--angles-deg")),
+        period_um=period_um,
+        offset_adu=offset_adu,
+        electrons_per_adu=electrons_per_adu,
+        unsigned=unsigned,
+        profile=None if profile is None else load_profile(profile),
+    )
+    regions = find_regions(source, structure=structure, cells=_numbers(cells, "--cells"))
+    if only_list:
+        rows: dict[str, str] = {}
+        for region in regions:
+            try:
+                rows[region.name] = plan_region(region, settings).describe()
+            except DataError as error:
+                rows[region.name] = f"cannot be imported: {error}"
+        show_table(f"Regions in {source}", rows)
+        return
+    if folder is None:
+        raise typer.BadParameter("name a folder to import into", param_hint="FOLDER")
+    plans = [plan_region(region, settings) for region in regions]
+    with progress_bar("importing frames") as progress:
+        if to == "pairs":
+            made = import_pairs(plans, folder, settings, split=Split(seed=seed), progress=progress)
+        else:
+            made = import_recordings(plans, folder, settings, progress=progress)
+    out.print(f"{len(made)} {to} in {folder}")
+
+
+def export(
+    source: Annotated[Path, typer.Argument(help="A recording, a pair, or a folder of several.")],
+    folder: Annotated[Path, typer.Argument(help="Folder to write into; finished are kept.")],
+    layout: Annotated[
+        Literal["biotisr", "tiff"],
+        typer.Option("--as", help="Published MRC layout, or OME-TIFF with angle and phase axes."),
+    ] = "biotisr",
+    structure: Annotated[str | None, typer.Option(help="Name of the structure.")] = None,
+) -> None:
+    """Write recordings or pairs in the published layout, or raw frames as OME-TIFF.
+
+    Examples
+    --------
+    `tisr export recordings published --structure Microtubules`
+
+    `tisr export recordings/cell_01 stacks --as tiff`
+    """
+    from tisr_scope.data.exporting import export as run
+
+    with progress_bar("exporting") as progress:
+        written = run(source, folder, layout=layout, structure=structure, progress=progress)
+    for path in written:
+        out.print(f"wrote {path}")
+
+
+def _numbers(text: str | None, option: str) -> list[int]:
+    """Whole numbers of a list such as ``1-5,8``."""
+    numbers: list[int] = []
+    for part in (text or "").replace(" ", "").split(","):
+        first, dash, last = part.partition("-")
+        if part and not (first.isdigit() and (last.isdigit() or not dash)):
+            raise typer.BadParameter(f"{text!r} is no list like 1-5,8", param_hint=option)
+        if part:
+            numbers += range(int(first), int(last or first) + 1)
+    return numbers
+
+
+def _decimals(text: str | None, option: str) -> tuple[float, ...]:
+    """Numbers of a list such as ``1,5,25``."""
+    try:
+        return tuple(float(part) for part in (text or "").split(",") if part.strip())
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is no list like 1,5,25", param_hint=option) from error

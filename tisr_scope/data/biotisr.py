@@ -1,68 +1,31 @@
-"""Published MRC layouts: raw SIM stacks in, with or without a regular header.
+"""Published layouts of raw SIM data: BioTISR (Zenodo 13843670, 13994464) and BioSR (figshare).
 
-Microscope software of the Priism family writes MRC files without the map identifier and machine
-stamp of the 2014 format; ``mrcfile`` reads them in its permissive mode.  In BioTISR, phases,
-orientations and time points are folded into the z axis with the phase fastest, and one region is
-a folder ``BioTISR_<structure>/Cell_NNN`` with ``RawSIMData_level_01.mrc`` ... and ``SIM_gt.mrc``.
+One region is a folder ``Cell_NNN``; the folder above it names the structure::
+
+    BioTISR_<structure>/Cell_NNN/
+        RawSIMData_level_01.mrc ...   raw frames at rising light; phase fastest, then orientation,
+                                      then time, all folded into z
+        SIM_gt.mrc                    SIM image of the highest level, x2 (x3: nonlinear SIM)
+
+BioSR adds ``RawSIMData_gt.mrc``, the raw frames of the target, as a level above the others, and
+may have further targets ``SIM_gt_a.mrc``.  Its ER regions keep ``RawSIMData/``, ``RawGTSIMData/``
+and ``GTSIM/`` with a target of its own for every level, so each level is a region here.  Folders of
+pairs, as :mod:`tisr_scope.data.exporting` writes them, hold ``WF_level_NN.mrc`` and no raw frames.
 """
 
 from __future__ import annotations
 
 import re
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-import mrcfile
 import numpy as np
 from jaxtyping import Num
 
+from tisr_scope.data.mrc import read_mrc
 from tisr_scope.errors import DataError
 
-
-def read_mrc(path: Path) -> tuple[Num[np.ndarray, "*axes"], float]:
-    """Data of an MRC file and its pixel size.
-
-    Returns
-    -------
-    data : array
-        As stored, native byte order, not scaled.
-    pixel : float
-        Cell length over samples along x; micrometres in microscope files, 0 if not stated.
-
-    Raises
-    ------
-    DataError
-        If the file is missing, truncated or not MRC.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise DataError("there is no such file", where=str(path), remedy="check the path")
-    try:
-        with warnings.catch_warnings():
-            # The permissive mode warns of each departure from the 2014 format; they are expected.
-            warnings.simplefilter("ignore", RuntimeWarning)
-            with mrcfile.open(path, permissive=True) as file:
-                data = file.data
-                header = file.header
-                cell, columns = float(header.cella.x), int(header.mx) or int(header.nx)
-    except (ValueError, OSError, EOFError) as error:
-        raise DataError(
-            f"not a readable MRC file: {error}",
-            where=str(path),
-            remedy="copy the file again, or export it as MRC or TIFF",
-        ) from error
-    if data is None or data.size == 0:
-        raise DataError(
-            "the MRC file is truncated or of a mode that cannot be read",
-            where=str(path),
-            remedy="copy the file again, or export it as 16-bit MRC",
-        )
-    data = np.array(data, dtype=data.dtype.newbyteorder("="))
-    columns = columns if columns > 0 else data.shape[-1]
-    # Priism headers keep the pixel size itself where the 2014 format keeps the cell length.
-    pixel = cell if cell < 1 else cell / columns
-    return data, pixel
+__all__ = ["BioTisrCell", "biotisr_cells", "fold_raw", "read_mrc"]
 
 
 def fold_raw(
@@ -97,19 +60,41 @@ class BioTisrCell:
     structure : str
         Name of the specimen from the folder's parent.
     levels : tuple of Path
-        Raw SIM stacks, lowest light first, without gaps.
+        Raw SIM stacks, lowest light first, without gaps; the raw frames of the target last.
     target : Path or None
         Published SIM reconstruction.
+    widefield : tuple of Path
+        Wide-field series where there are no raw stacks, lowest light first.
+    more_targets : tuple of Path
+        ``SIM_gt_a.mrc`` and the like.
+    part : str
+        ``"level_NN"`` where each level is a region of its own, else empty.
     """
 
     folder: Path
     structure: str
     levels: tuple[Path, ...]
     target: Path | None
+    widefield: tuple[Path, ...] = ()
+    more_targets: tuple[Path, ...] = ()
+    part: str = ""
+
+    @property
+    def name(self) -> str:
+        """Structure, cell and part: a name for a recording or pair."""
+        raw = "_".join(part for part in (self.structure, self.folder.name, self.part) if part)
+        return re.sub(r"[^A-Za-z0-9_.-]+", "-", raw)
+
+    @property
+    def number(self) -> int:
+        """The NNN of ``Cell_NNN``."""
+        return int(self.folder.name.rpartition("_")[2])
 
 
 def biotisr_cells(root: Path) -> list[BioTisrCell]:
-    """Regions below a folder ``BioTISR_<structure>`` or below the folder that holds several.
+    """Regions below a folder of one structure, or below the folder that holds several.
+
+    They come by structure and then by number, so that Cell_2 stands before Cell_10.
 
     Raises
     ------
@@ -117,34 +102,66 @@ def biotisr_cells(root: Path) -> list[BioTisrCell]:
         If there is none, or the light levels of a region have a gap.
     """
     root = Path(root)
-    cells = []
-    for folder in sorted(root.rglob("Cell_*")):
-        numbered = {
-            int(match.group(1)): file
-            for file in folder.glob("RawSIMData_level_*.mrc")
-            if (match := re.fullmatch(r"RawSIMData_level_(\d+)\.mrc", file.name))
-        }
-        if not numbered:
-            continue
-        if sorted(numbered) != list(range(1, len(numbered) + 1)):
-            raise DataError(
-                f"light levels {sorted(numbered)} have a gap",
-                where=str(folder),
-                remedy="download the missing RawSIMData_level_NN.mrc",
-            )
-        target = folder / "SIM_gt.mrc"
-        cells.append(
-            BioTisrCell(
-                folder,
-                folder.parent.name.removeprefix("BioTISR_"),
-                tuple(numbered[n] for n in sorted(numbered)),
-                target if target.is_file() else None,
-            )
-        )
+    candidates = [root, *root.rglob("Cell_*")]
+    folders = [f for f in candidates if re.fullmatch(r"Cell_\d+", f.name) and f.is_dir()]
+    cells = [cell for folder in folders for cell in _cells_of(folder)]
     if not cells:
         raise DataError(
             "no folder Cell_NNN with RawSIMData_level_NN.mrc",
             where=str(root),
             remedy="give the folder BioTISR_<structure> as it is in the published archive",
         )
-    return cells
+    return sorted(
+        cells, key=lambda cell: (cell.structure, cell.number, str(cell.folder), cell.part)
+    )
+
+
+# ------------------------------------------------------------------------------------- inside
+
+
+def _cells_of(folder: Path) -> list[BioTisrCell]:
+    structure = folder.absolute().parent.name.removeprefix("BioTISR_")
+    raw = _numbered(folder, "RawSIMData_level")
+    widefield = {} if raw else _numbered(folder, "WF_level")
+    if raw or widefield:
+        raw_target, target = folder / "RawSIMData_gt.mrc", folder / "SIM_gt.mrc"
+        levels = list(raw.values()) + ([raw_target] if raw and raw_target.is_file() else [])
+        return [
+            BioTisrCell(
+                folder,
+                structure,
+                tuple(levels),
+                target if target.is_file() else None,
+                tuple(widefield.values()),
+                tuple(sorted(folder.glob("SIM_gt_*.mrc"))),
+            )
+        ]
+    raw = _numbered(folder / "RawSIMData", "RawSIMData_level")
+    tops = _numbered(folder / "RawGTSIMData", "RawGTSIMData_level")
+    targets = _numbered(folder / "GTSIM", "GTSIM_level")
+    return [
+        BioTisrCell(
+            folder,
+            structure,
+            (file, tops[number]) if number in tops else (file,),
+            targets.get(number),
+            part=f"level_{number:02d}",
+        )
+        for number, file in raw.items()
+    ]
+
+
+def _numbered(folder: Path, stem: str) -> dict[int, Path]:
+    """Files ``<stem>_NN.mrc`` by number, which must run from 1 without a gap."""
+    found = {
+        int(match.group(1)): file
+        for file in folder.glob(f"{stem}_*.mrc")
+        if (match := re.fullmatch(rf"{stem}_(\d+)\.mrc", file.name))
+    }
+    if sorted(found) != list(range(1, len(found) + 1)):
+        raise DataError(
+            f"light levels {sorted(found)} have a gap",
+            where=str(folder),
+            remedy=f"download the missing {stem}_NN.mrc",
+        )
+    return {number: found[number] for number in sorted(found)}

@@ -1,0 +1,355 @@
+"""What a foreign folder or file holds, from headers alone, before anything is converted."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Num
+
+from tisr_scope.data.biotisr import BioTisrCell
+from tisr_scope.data.import_settings import ImportSettings
+from tisr_scope.data.imported_profile import ImportedOptics
+from tisr_scope.data.mrc import MrcHeader, open_mrc, read_header
+from tisr_scope.data.raw_stack import RawStack, read_raw_stack
+from tisr_scope.errors import DataError
+from tisr_scope.profiles.library import parse_profile
+from tisr_scope.profiles.schema import Profile
+
+LAYOUTS = ((3, 3), (5, 5), (3, 5), (5, 3))
+"""Orientations and phases that instruments use, offered where the stated ones do not fit."""
+
+
+@dataclass(frozen=True)
+class ImportPlan:
+    """One region as it will be imported.
+
+    Attributes
+    ----------
+    cell : BioTisrCell
+        Its files.
+    stacks : tuple of RawStack
+        Raw frames of each chosen level on disk, lowest light first; empty where only wide field
+        is there.
+    time_points, orientations, phases : int
+        Layout; 1 x 1 without raw frames.
+    frame_shape : (height, width)
+        In pixels.
+    optics : ImportedOptics
+        From options, profile and files, in this order.
+    interval_s : float
+        Time between time points; 0 where nobody says.
+    exposure_ms : float
+        Of each raw frame.
+    target : MrcHeader or None
+        Of the published SIM image.
+    upscale : int
+        Enlargement of the target; 0 without one.
+    profile : Profile or None
+        From the options, or from the folder of the region.
+    channel, plane : int
+        Counted from 0.
+    """
+
+    cell: BioTisrCell
+    stacks: tuple[RawStack, ...]
+    time_points: int
+    orientations: int
+    phases: int
+    frame_shape: tuple[int, int]
+    optics: ImportedOptics
+    interval_s: float
+    exposure_ms: float
+    target: MrcHeader | None
+    upscale: int
+    profile: Profile | None
+    channel: int = 0
+    plane: int = 0
+
+    @property
+    def name(self) -> str:
+        """Of the recording or pair."""
+        several = self.stacks and self.stacks[0].frames.shape[2] > 1
+        return self.cell.name + (f"_z{self.plane + 1:03d}" if several else "")
+
+    @property
+    def levels(self) -> int:
+        """Chosen light levels."""
+        return len(self.stacks) or len(self.cell.widefield)
+
+    @property
+    def frames(self) -> int:
+        """Raw frames to convert."""
+        return self.time_points * self.orientations * self.phases * self.levels
+
+    def level(self, number: int) -> Num[np.ndarray, "time orientation phase y x"]:
+        """Raw frames of one level on disk."""
+        return self.stacks[number].plane(self.channel, self.plane)
+
+    def target_frames(self) -> Num[np.ndarray, "time fy fx"]:
+        """The published SIM image of this focal plane on disk.
+
+        Raises
+        ------
+        DataError
+            If the region has none.
+        """
+        if self.cell.target is None or self.target is None:
+            raise DataError(
+                "the region has no SIM image",
+                where=str(self.cell.folder),
+                remedy="import it as a recording (--to recordings) and run 'tisr prepare'",
+            )
+        data, header = open_mrc(self.cell.target)
+        planes = header.shape[0] // self.time_points
+        return data.reshape(self.time_points, planes, *data.shape[1:])[:, self.plane % planes]
+
+    def describe(self) -> str:
+        """What was found, in words."""
+        height, width = self.frame_shape
+        kind = f"{self.orientations} x {self.phases} frames" if self.stacks else "wide field"
+        target = f"SIM image x{self.upscale}" if self.target else "no SIM image"
+        return (
+            f"{self.levels} levels, {self.time_points} time points, {kind} of {height} x {width} "
+            f"pixels of {self.optics.pixel_size_um:.4g} um, {target}"
+        )
+
+    def require_interval(self) -> None:
+        """Refuse a time-lapse of unknown rhythm.
+
+        Raises
+        ------
+        DataError
+        """
+        if not self.interval_s:
+            raise DataError(
+                "the files do not say how much time lies between their "
+                f"{self.time_points} time points",
+                where=str(self.cell.folder),
+                remedy="state it with --interval-s",
+            )
+
+
+def plan_region(cell: BioTisrCell, settings: ImportSettings) -> ImportPlan:
+    """Check the files of a region against each other and against the settings.
+
+    Raises
+    ------
+    DataError
+        If files are damaged, or differ in length or size, or the layout does not fit.
+    """
+    profile = settings.profile or _profile_beside(cell)
+    files = _chosen_levels(cell.levels or cell.widefield, settings.levels, cell)
+    if cell.levels:
+        orientations, phases = _layout(cell, settings, profile)
+        stacks = tuple(_open(file, cell, settings, orientations, phases) for file in files)
+        shapes = [stack.frames.shape for stack in stacks]
+        first = stacks[0]
+        channel = _one_of("channel", settings.channel, shapes[0][1], cell)
+        plane = _one_of("plane", settings.plane, shapes[0][2], cell)
+        time_points, frame_shape = shapes[0][0], shapes[0][-2:]
+        chosen = replace(cell, levels=files)
+    else:
+        headers = [read_header(file) for file in files]
+        shapes = [header.shape for header in headers]
+        orientations = phases = 1
+        stacks, channel, plane = (), 0, 0
+        chosen = replace(cell, widefield=files)
+        time_points, frame_shape = shapes[0][0], shapes[0][-2:]
+        first = RawStack(
+            np.empty((0,) * 7),
+            pixel_um=headers[0].pixel_um or None,
+            wavelengths_nm=tuple(w for w in headers[0].wavelengths_nm if w > 0),
+        )
+    if len(set(shapes)) != 1:
+        told = "; ".join(f"{f.name}: {s}" for f, s in zip(files, shapes, strict=True))
+        raise DataError(
+            f"the light levels differ in length or size: {told}",
+            where=str(cell.folder),
+            remedy="download the files again, or leave a level out with --levels",
+        )
+    target = read_header(cell.target) if cell.target is not None else None
+    sections = shapes[0][2] if cell.levels else 1
+    upscale = _upscale(cell, target, time_points, sections, frame_shape) if target else 0
+    optics = _optics(settings, profile, first, channel)
+    interval, exposure = _timing(settings, profile, first, time_points)
+    return ImportPlan(
+        cell=chosen,
+        stacks=stacks,
+        time_points=time_points,
+        orientations=orientations,
+        phases=phases,
+        frame_shape=(int(frame_shape[0]), int(frame_shape[1])),
+        optics=optics,
+        interval_s=interval,
+        exposure_ms=exposure,
+        target=target,
+        upscale=upscale,
+        profile=profile,
+        channel=channel,
+        plane=plane,
+    )
+
+
+# ------------------------------------------------------------------------------------- inside
+
+
+def _profile_beside(cell: BioTisrCell) -> Profile | None:
+    path = cell.folder / "profile.yaml"
+    if not path.is_file():
+        return None
+    return parse_profile(path.read_text(encoding="utf-8"), str(path))
+
+
+def _chosen_levels(
+    files: Sequence[Path], chosen: Sequence[int], cell: BioTisrCell
+) -> tuple[Path, ...]:
+    wrong = [n for n in chosen if not 1 <= n <= len(files)]
+    if wrong or list(chosen) != sorted(set(chosen)):
+        raise DataError(
+            f"levels {list(chosen)} cannot be chosen from 1 to {len(files)}",
+            where=str(cell.folder),
+            remedy="name existing levels in rising order: --levels 1,3",
+        )
+    return tuple(files[n - 1] for n in chosen) if chosen else tuple(files)
+
+
+def _layout(
+    cell: BioTisrCell, settings: ImportSettings, profile: Profile | None
+) -> tuple[int, int]:
+    illumination = profile.illumination if profile else None
+    usual = 5 if "nonlinear" in cell.structure.lower().replace("-", "") else 3
+    default = (illumination.orientations, illumination.phases) if illumination else (usual, usual)
+    return settings.orientations or default[0], settings.phases or default[1]
+
+
+def _open(
+    file: Path, cell: BioTisrCell, settings: ImportSettings, orientations: int, phases: int
+) -> RawStack:
+    patterns = orientations * phases
+    if file.suffix.lower() == ".mrc" and settings.axes is None:
+        header = read_header(file)
+        folded, stated = header.shape[0], header.time_points
+        volume = "3d" in re.split(r"[^a-z0-9]+", cell.structure.lower())
+        deep = stated > 1 and folded > patterns * stated and folded % (patterns * stated) == 0
+        if volume or deep:
+            times = f", {stated} time points by its header" if stated > 1 else ""
+            raise DataError(
+                f"a stack of focal planes ({folded} frames{times}) does not say in which order "
+                "planes and patterns follow each other",
+                where=str(file),
+                remedy="state it: --axes TOZPYX (orientation slowest, as OMX) or --axes TZOPYX "
+                "(all patterns of a plane together), with --sections and --plane",
+            )
+        if stated > 1 and folded != patterns * stated:
+            raise DataError(
+                f"{folded} frames are not the {stated} time points of the header x "
+                f"{orientations} orientations x {phases} phases",
+                where=str(file),
+                remedy=_fitting(folded, stated),
+            )
+    try:
+        return read_raw_stack(
+            file,
+            settings.axes,
+            orientations=orientations,
+            phases=phases,
+            sections=settings.sections,
+        )
+    except DataError as error:
+        if "frames are no" not in error.what:
+            raise
+        count = re.match(r"\d+", error.what)
+        raise DataError(
+            error.what, where=error.where, remedy=_fitting(int(count[0]) if count else 0)
+        ) from error
+
+
+def _fitting(frames: int, time_points: int | None = None) -> str:
+    """Advice: which usual layouts the number of frames would fit."""
+    fits = [
+        f"--orientations {o} --phases {p}"
+        for o, p in LAYOUTS
+        if (frames == o * p * time_points if time_points else frames % (o * p) == 0)
+    ]
+    if not fits:
+        return "state the right numbers of orientations and phases, or download the file again"
+    return f"state the layout; it would fit {' or '.join(fits)}"
+
+
+def _one_of(what: str, chosen: int | None, count: int, cell: BioTisrCell) -> int:
+    if chosen is None and count > 1:
+        raise DataError(
+            f"there are {count} {what}s, and a recording is one of them",
+            where=str(cell.folder),
+            remedy=f"choose one with --{what} 1 to --{what} {count}",
+        )
+    number = 1 if chosen is None else chosen
+    if not 1 <= number <= count:
+        raise DataError(f"there is no {what} {number}, only 1 to {count}", where=str(cell.folder))
+    return number - 1
+
+
+def _upscale(
+    cell: BioTisrCell,
+    target: MrcHeader,
+    time_points: int,
+    sections: int,
+    frame_shape: Sequence[int],
+) -> int:
+    images, height, width = target.shape
+    factor = height // frame_shape[0]
+    expected = time_points * sections
+    if images != expected:
+        raise DataError(
+            f"the SIM image has {images} frames, the raw stacks {time_points} time points"
+            + (f" x {sections} planes" if sections > 1 else ""),
+            where=str(cell.target),
+            remedy="check --orientations and --phases (a 5 x 5 stack read as 3 x 3 has too many "
+            "time points), or download the region again",
+        )
+    if factor < 1 or (height, width) != (factor * frame_shape[0], factor * frame_shape[1]):
+        raise DataError(
+            f"a SIM image of {height} x {width} pixels is no whole multiple of raw frames of "
+            f"{frame_shape[0]} x {frame_shape[1]}",
+            where=str(cell.target),
+            remedy="raw frames or SIM image were cropped: download the region again",
+        )
+    return int(factor)
+
+
+def _optics(
+    settings: ImportSettings, profile: Profile | None, stack: RawStack, channel: int
+) -> ImportedOptics:
+    """Options first, then the profile, then the file, then the published instrument."""
+    default = ImportedOptics()
+    pixel, aperture = stack.pixel_um, None
+    excitation = None
+    waves = stack.wavelengths_nm
+    emission = float(waves[channel]) if channel < len(waves) and waves[channel] > 0 else None
+    if profile is not None:
+        aperture = profile.optics.numerical_aperture
+        pixel = pixel or profile.optics.pixel_size_um
+        excitation = profile.channels[0].excitation_nm
+        emission = profile.channels[0].emission_nm
+    return ImportedOptics(
+        settings.pixel_size_um or pixel or default.pixel_size_um,
+        settings.numerical_aperture or aperture or default.numerical_aperture,
+        settings.excitation_nm or excitation or default.excitation_nm,
+        settings.emission_nm or emission or default.emission_nm,
+    )
+
+
+def _timing(
+    settings: ImportSettings,
+    profile: Profile | None,
+    stack: RawStack,
+    time_points: int,
+) -> tuple[float, float]:
+    plan = (profile.paired or profile.timelapse) if profile else None
+    interval = settings.interval_s or stack.interval_s or (plan.interval_s if plan else None)
+    exposure = settings.exposure_ms or stack.exposure_ms or (plan.exposure_ms if plan else None)
+    return interval or (1.0 if time_points == 1 else 0.0), exposure or 1.0

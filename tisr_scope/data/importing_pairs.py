@@ -1,0 +1,178 @@
+"""Published SIM images become training targets: pairs as ``tisr prepare`` writes them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from tisr_scope.data.counts import CountsRule, counts_rule, require_finite
+from tisr_scope.data.import_plan import ImportPlan
+from tisr_scope.data.import_settings import ImportSettings
+from tisr_scope.data.importing import UNFINISHED, camera_of, source_record, stored_blocks
+from tisr_scope.data.mrc import open_mrc
+from tisr_scope.data.ome_tiff import write_series
+from tisr_scope.data.pairs import SUBSETS, read_about
+from tisr_scope.data.prepare import Split
+from tisr_scope.errors import DataError
+from tisr_scope.provenance import provenance, write_json
+from tisr_scope.sim.optics import incoherent_otf
+from tisr_scope.sim.widefield import widefield
+
+
+def import_pairs(
+    plans: Sequence[ImportPlan],
+    out: Path,
+    settings: ImportSettings | None = None,
+    *,
+    split: Split | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Path]:
+    """Write one pair for each region, with the published SIM image as the target.
+
+    Wide field is the mean of the patterns in photo-electrons, never rounded and never scaled by
+    its own range; the target keeps the authors' numbers, negative ones included.
+
+    Parameters
+    ----------
+    plans : sequence of ImportPlan
+        Regions with a SIM image.
+    out : Path
+        Folder of the pairs; finished ones of the same files and settings are kept.
+    settings : ImportSettings, optional
+        As the plans were made with.
+    split : Split, optional
+        Random by default, by region.
+    progress : callable, optional
+        Called with (done, total) raw frames.
+
+    Returns
+    -------
+    folders : list of Path
+        Every pair, in the order of the plans.
+
+    Raises
+    ------
+    DataError
+        If a region has no SIM image, or frames hold NaN.
+    DiskFull
+        If there is no space left.
+    """
+    settings = settings or ImportSettings()
+    for plan in plans:
+        plan.target_frames()
+        plan.require_interval()
+    subsets = (split or Split()).assign([plan.name for plan in plans])
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    table: dict[str, list[str]] = {subset: [] for subset in SUBSETS}
+    total, done, folders = sum(plan.frames for plan in plans), 0, []
+    for plan in plans:
+        if progress:
+            progress(done, total)
+        folder = out / plan.name
+        _import_pair(plan, folder, settings)
+        table[subsets[plan.name]].append(folder.name)
+        folders.append(folder)
+        done += plan.frames
+    write_json(out / "split.json", table)
+    if progress:
+        progress(total, total)
+    return folders
+
+
+# ------------------------------------------------------------------------------------- inside
+
+
+def _import_pair(plan: ImportPlan, folder: Path, settings: ImportSettings) -> None:
+    record = source_record(plan, settings)
+    about = read_about(folder)
+    if about is not None and about.get("imported", {}).get("source") == record:
+        return
+    if folder.exists() and (about is None or "imported" not in about):
+        raise DataError(
+            "the folder holds something else than this import",
+            where=str(folder),
+            remedy="import into another folder, or move this one away",
+        )
+    offset, gain = camera_of(plan, settings)
+    otf = incoherent_otf(plan.optics.numerical_aperture, plan.optics.emission_nm)
+    target = plan.target_frames()
+    require_finite(target, str(plan.cell.target))
+    unfinished = folder.with_name(folder.name + UNFINISHED)
+    if unfinished.exists():
+        shutil.rmtree(unfinished)
+    unfinished.mkdir()
+    pixel, interval = plan.optics.pixel_size_um, plan.interval_s
+    for number in range(plan.levels):
+        write_series(
+            unfinished / f"widefield_level_{number + 1}.ome.tif",
+            _widefield(plan, number, offset, gain, settings),
+            pixel,
+            interval,
+            f"{plan.name} wide field level {number + 1}",
+        )
+    write_series(
+        unfinished / "target.ome.tif",
+        np.asarray(target, np.float32),
+        pixel / plan.upscale,
+        interval,
+        f"{plan.name} published SIM",
+    )
+    known = plan.profile.channels[0].name if plan.profile else f"{plan.optics.excitation_nm:g}"
+    content: dict[str, Any] = {
+        "recording": plan.name,
+        "channel": known,
+        "position": 0,
+        "levels": plan.levels,
+        "levels_mw": list(settings.levels_mw) or None,
+        "pixel_size_um": pixel,
+        "interval_s": interval,
+        "intensity_unit": "wide field: photo-electrons per camera pixel and raw frame; target: as "
+        "published",
+        "made_from": {"otf": asdict(otf), "simulated": False, "time_points": plan.time_points},
+        "imported": {
+            "source": record,
+            "structure": plan.cell.structure,
+            "cell": plan.cell.folder.name,
+            "part": plan.cell.part,
+            "target_pixel_type": target.dtype.str,
+        },
+        "provenance": provenance(),
+    }
+    write_json(unfinished / "pair.json", content)
+    if folder.exists():
+        shutil.rmtree(folder)
+    unfinished.replace(folder)
+
+
+def _widefield(
+    plan: ImportPlan, level: int, offset: float, gain: float, settings: ImportSettings
+) -> Float[np.ndarray, "time y x"]:
+    """Photo-electrons; wide field that comes as such is in electrons already."""
+    if not plan.stacks:
+        file = plan.cell.widefield[level]
+        data, _ = open_mrc(file)
+        require_finite(data, str(file))
+        return np.asarray(data, np.float32)
+    stored = plan.level(level)
+    whole = stored.dtype.kind in "iu"
+    rule = (
+        counts_rule(stored_blocks(plan), unsigned=settings.unsigned, where=str(plan.cell.folder))
+        if whole
+        else CountsRule()
+    )
+    images = []
+    for block in stored:
+        require_finite(block, f"{plan.cell.folder}, level {level + 1}")
+        counts = rule.counts(block) if whole else block
+        electrons = (counts.astype(np.float32) - np.float32(offset + rule.pedestal)) * np.float32(
+            gain
+        )
+        images.append(widefield(electrons[None])[0])
+    return np.stack(images)
