@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+from rich.markup import escape
 
 from tisr_scope.cli.common import (
     DeviceOption,
     out,
     progress_bar,
-    show_table,
 )
 
 WienerOption = Annotated[
@@ -227,13 +227,12 @@ def import_(
     )
     regions = find_regions(source, structure=structure, cells=_numbers(cells, "--cells"))
     if only_list:
-        rows: dict[str, str] = {}
         for region in regions:
             try:
-                rows[region.name] = plan_region(region, settings).describe()
+                told = plan_region(region, settings).describe()
             except DataError as error:
-                rows[region.name] = f"cannot be imported: {error}"
-        show_table(f"Regions in {source}", rows)
+                told = f"cannot be imported: {error}"
+            out.print(f"[bold]{escape(region.name)}[/bold]  {escape(told)}", highlight=False)
         return
     if folder is None:
         raise typer.BadParameter("name a folder to import into", param_hint="FOLDER")

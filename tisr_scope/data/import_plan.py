@@ -76,6 +76,11 @@ class ImportPlan:
         return self.cell.name + (f"_z{self.plane + 1:03d}" if several else "")
 
     @property
+    def sample(self) -> str:
+        """Structure and cell: what a split must keep together."""
+        return replace(self.cell, part="").name
+
+    @property
     def levels(self) -> int:
         """Chosen light levels."""
         return len(self.stacks) or len(self.cell.widefield)
@@ -332,7 +337,10 @@ def _optics(
     emission = float(waves[channel]) if channel < len(waves) and waves[channel] > 0 else None
     if profile is not None:
         aperture = profile.optics.numerical_aperture
-        pixel = pixel or profile.optics.pixel_size_um
+        # MRC keeps pixel sizes in single precision; the profile knows the same one exactly.
+        exact = profile.optics.pixel_size_um
+        if pixel is None or np.float32(pixel) == np.float32(exact):
+            pixel = exact
         excitation = profile.channels[0].excitation_nm
         emission = profile.channels[0].emission_nm
     return ImportedOptics(

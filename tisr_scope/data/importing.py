@@ -50,6 +50,7 @@ from tisr_scope.provenance import provenance, write_json
 MOST_LEVELS = 4
 REFERENCE = "reference"
 UNFINISHED = ".importing"
+RANKS = "laser powers are ranks, not milliwatts"
 Progress = Callable[[int, int], None]
 
 
@@ -195,7 +196,7 @@ def _import_one(
         "section_um": plan.stacks[0].section_um,
     }
     (unfinished / "profile.yaml").write_text(profile_yaml(profile), encoding="utf-8")
-    settings_record = {"mode": mode, "device_settings": [], "imported": about}
+    settings_record: dict[str, Any] = {"mode": mode, "device_settings": [], "imported": about}
     write_json(
         unfinished / "provenance.json",
         {**provenance(settings_record), "started": time.time(), "config": NO_MICROSCOPE},
@@ -270,7 +271,7 @@ def _profile(
     powers: Sequence[float] = settings.levels_mw
     if not powers and known is not None and plan.levels in (1, len(known.levels_mw)):
         powers = known.levels_mw if plan.levels > 1 else (known.timelapse_mw,)
-    ranks = not powers
+    ranks = not powers or (plan.profile is not None and RANKS in plan.profile.description)
     powers = powers or tuple(float(n + 1) for n in range(plan.levels))
     if len(powers) != plan.levels:
         raise DataError(
@@ -279,7 +280,7 @@ def _profile(
             remedy="give one for each level: --levels-mw 1,5,25",
         )
     description = f"Imported: {plan.cell.structure} {plan.cell.folder.name}".replace("  ", " ")
-    description += "; laser powers are ranks, not milliwatts" if ranks else ""
+    description += f"; {RANKS}" if ranks else ""
     return imported_profile(
         plan.name,
         description,

@@ -47,7 +47,7 @@ def import_pairs(
     settings : ImportSettings, optional
         As the plans were made with.
     split : Split, optional
-        Random by default, by region.
+        Random by default, by cell.
     progress : callable, optional
         Called with (done, total) raw frames.
 
@@ -67,7 +67,8 @@ def import_pairs(
     for plan in plans:
         plan.target_frames()
         plan.require_interval()
-    subsets = (split or Split()).assign([plan.name for plan in plans])
+    # Levels and planes of one cell are one sample: they must never part.
+    subsets = (split or Split()).assign(list(dict.fromkeys(plan.sample for plan in plans)))
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     table: dict[str, list[str]] = {subset: [] for subset in SUBSETS}
@@ -77,7 +78,7 @@ def import_pairs(
             progress(done, total)
         folder = out / plan.name
         _import_pair(plan, folder, settings)
-        table[subsets[plan.name]].append(folder.name)
+        table[subsets[plan.sample]].append(folder.name)
         folders.append(folder)
         done += plan.frames
     write_json(out / "split.json", table)

@@ -237,15 +237,16 @@ def write_mrc(
                         where=str(path),
                     )
                 file.write(sections.tobytes())
-                values = np.abs(sections) if kind.kind == "c" else sections
-                low, high = min(low, float(values.min())), max(high, float(values.max()))
-                total += float(values.mean(dtype=np.float64)) * len(sections)
                 count += len(sections)
+                if kind.kind != "c":
+                    low, high = min(low, float(sections.min())), max(high, float(sections.max()))
+                    total += float(sections.mean(dtype=np.float64)) * len(sections)
             if count != shape[0]:
                 raise DataError(f"{count} sections came for {shape[0]}", where=str(path))
             file.seek(0)
             steps = (pixel_um, pixel_um, section_um or pixel_um)
-            statistics = (low, high, total / count)
+            # Complex pixels have no smallest one; a maximum below the minimum says so.
+            statistics = (low, high, total / count) if kind.kind != "c" else (0.0, -1.0, -2.0)
             head = _common_header(shape, mode, steps, statistics, dialect, label)
             if dialect == "priism":
                 struct.pack_into("<h", head, 96, PRIISM_ID)

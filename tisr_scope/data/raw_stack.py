@@ -246,6 +246,8 @@ def _from_deltavision(path: Path, axes: str | None, sizes: dict[str, int]) -> Ra
 def _from_tiff(path: Path, axes: str | None, sizes: dict[str, int]) -> RawStack:
     try:
         with tifffile.TiffFile(path) as file:
+            if not file.series:
+                raise ValueError("it holds no image")
             if len(file.series) != 1:
                 raise DataError(
                     f"the TIFF file holds {len(file.series)} series of images",
