@@ -103,12 +103,13 @@ def incoherent_otf(
 def measured_otf(
     path: Path, numerical_aperture: float, emission_nm: float, step: float | None = None
 ) -> DetectionOtf:
-    """Transfer function from a measured radial profile in an MRC file.
+    """Transfer function from a measured radial profile in an MRC or CSV file.
 
     Parameters
     ----------
     path : Path
-        One row of complex or real values, frequency 0 first.
+        MRC: one row of complex or real values, frequency 0 first.  CSV: a line of names, then
+        frequency in cycles per micrometre and transfer, in even steps from 0.
     numerical_aperture, emission_nm : float
         Give the cut-off, beyond which the measured curve is noise.
     step : float, optional
@@ -119,7 +120,7 @@ def measured_otf(
     ReconstructionError
         If the file is no radial profile with its maximum at frequency 0.
     """
-    data, pixel = read_mrc(path)
+    data, pixel = _read_curve(path) if path.suffix.lower() == ".csv" else read_mrc(path)
     values = np.abs(np.squeeze(data)).astype(np.float64)
     spacing = step if step is not None else pixel
     ordinary = values.ndim == 1 and values.size >= 16 and bool(np.isfinite(values).all())
@@ -131,6 +132,23 @@ def measured_otf(
         )
     values /= values[0]
     return DetectionOtf(numerical_aperture, emission_nm, spacing, tuple(values.tolist()))
+
+
+def _read_curve(path: Path) -> tuple[Float[np.ndarray, " frequency"], float]:
+    """Values and frequency step of a CSV file; a step of 0 where the steps are not even."""
+    try:
+        rows = np.loadtxt(path, delimiter=",", skiprows=1, ndmin=2)
+    except (OSError, ValueError) as error:
+        raise ReconstructionError(
+            f"not a table of a transfer function: {error}",
+            where=str(path),
+            remedy="give a line of names, then frequency (cycles/um) and transfer in each line",
+        ) from error
+    if rows.shape[1] < 2 or rows.shape[0] < 2:
+        return rows.ravel()[:1], 0.0
+    steps = np.diff(rows[:, 0])
+    even = rows[0, 0] == 0 and np.allclose(steps, steps[0], rtol=1e-3)
+    return rows[:, 1], float(steps.mean()) if even else 0.0
 
 
 def frequency_grid(
