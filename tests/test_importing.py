@@ -124,7 +124,7 @@ def test_an_imported_recording_is_prepared_with_measured_stripes(tmp_path: Path)
     carrier = striped_cell(tmp_path / "BioTISR_Tubules" / "Cell_001")
     settings = ImportSettings(interval_s=0.5)
     recording = to_recording(tmp_path / "BioTISR_Tubules", tmp_path / "out", settings)
-    found = np.array(recording.profile.illumination.angles_rad)  # type: ignore[union-attr]
+    found = np.array(recording.profile.illumination.angles_rad)
     truth = np.arctan2(carrier[:, 1], carrier[:, 0])
     turned = (found - truth + np.pi / 2) % np.pi - np.pi / 2
     assert np.abs(turned).max() < math.radians(0.1)
@@ -155,7 +155,7 @@ def test_real_data_keep_their_pixels_and_stripes(real_data: Path, tmp_path: Path
     np.testing.assert_array_equal(stack_of(recording, 0), read_mrc(raw)[0])
     assert recording.mode == "timelapse"
     # Settings of the instrument, quoted with the data: angles modulo pi.
-    angles = np.array(recording.profile.illumination.angles_rad)  # type: ignore[union-attr]
+    angles = np.array(recording.profile.illumination.angles_rad)
     quoted = np.array([1.480, 2.5272, 3.5744])
     np.testing.assert_allclose((angles - quoted + 1) % np.pi - 1, 0, atol=0.005)
     assert recording.profile.channels[0].pattern_period_um == pytest.approx(1 / 5.53, rel=0.01)
@@ -269,7 +269,7 @@ def test_recordings_of_this_package_come_back_exactly(tmp_path: Path) -> None:
     for t in range(2):
         np.testing.assert_array_equal(again.frames(t), first.frames(t))
     one, two = first.profile, again.profile
-    assert two.illumination.angles_rad == one.illumination.angles_rad  # type: ignore[union-attr]
+    assert two.illumination.angles_rad == one.illumination.angles_rad
     assert two.channels[0].levels_mw == one.channels[0].levels_mw
     assert two.channels[0].pattern_period_um == one.channels[0].pattern_period_um
     assert two.optics.pixel_size_um == one.optics.pixel_size_um == 0.0626
@@ -401,7 +401,7 @@ def test_nan_in_the_target(tmp_path: Path, importer: object) -> None:
     target[1, 5, 7:9] = np.nan
     write_mrc_by_hand(tmp_path / "S" / "Cell_001" / "SIM_gt.mrc", target)
     with pytest.raises(DataError, match="2 pixels are NaN or infinite"):
-        importer(plans(tmp_path / "S"), tmp_path / "out", STATED)  # type: ignore[operator]
+        importer(plans(tmp_path / "S"), tmp_path / "out", STATED)
     assert not list((tmp_path / "out").glob("S_Cell_001"))
 
 
@@ -443,6 +443,20 @@ def test_time_is_asked_for_where_nobody_says(tmp_path: Path) -> None:
         import_recordings(plans(tmp_path / "S", unknown), tmp_path / "out", unknown)
     noise_cell(tmp_path / "S" / "Cell_001", time_points=1)
     import_recordings(plans(tmp_path / "S", unknown), tmp_path / "out", unknown)
+
+
+def test_a_whole_data_set_does_not_keep_its_files_open(tmp_path: Path) -> None:
+    """BioSR alone has more files than a process may hold open."""
+    descriptors = Path("/proc/self/fd")
+    if not descriptors.is_dir():
+        pytest.skip("open files are counted in /proc")
+    for number in range(1, 6):
+        noise_cell(tmp_path / "S" / f"Cell_{number:03d}", time_points=1, size=16)
+    before = len(list(descriptors.iterdir()))
+    made = plans(tmp_path / "S")
+    assert len(list(descriptors.iterdir())) <= before + 1
+    import_pairs(made, tmp_path / "pairs", STATED)
+    assert len(list(descriptors.iterdir())) <= before + 1
 
 
 # -------------------------------------------------------------------------------------- BioSR

@@ -21,6 +21,7 @@ from tisr_scope.profiles.schema import Profile
 
 LAYOUTS = ((3, 3), (5, 5), (3, 5), (5, 3))
 """Orientations and phases that instruments use, offered where the stated ones do not fit."""
+EMPTY = np.empty((0,) * 7, np.uint16)
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,12 @@ class ImportPlan:
     ----------
     cell : BioTisrCell
         Its files.
-    stacks : tuple of RawStack
-        Raw frames of each chosen level on disk, lowest light first; empty where only wide field
-        is there.
-    time_points, orientations, phases : int
-        Layout; 1 x 1 without raw frames.
+    time_points, sections, orientations, phases : int
+        Layout of each raw stack; 1 x 1 x 1 without raw frames.
+    axes : str or None
+        Order of the axes in the files.
+    pixel_types : tuple of str
+        Of each chosen level, as NumPy writes it.
     frame_shape : (height, width)
         In pixels.
     optics : ImportedOptics
@@ -52,13 +54,17 @@ class ImportPlan:
         From the options, or from the folder of the region.
     channel, plane : int
         Counted from 0.
+    section_um : float or None
+        Distance of focal planes, where the file says.
     """
 
     cell: BioTisrCell
-    stacks: tuple[RawStack, ...]
     time_points: int
+    sections: int
     orientations: int
     phases: int
+    axes: str | None
+    pixel_types: tuple[str, ...]
     frame_shape: tuple[int, int]
     optics: ImportedOptics
     interval_s: float
@@ -68,12 +74,12 @@ class ImportPlan:
     profile: Profile | None
     channel: int = 0
     plane: int = 0
+    section_um: float | None = None
 
     @property
     def name(self) -> str:
         """Of the recording or pair."""
-        several = self.stacks and self.stacks[0].frames.shape[2] > 1
-        return self.cell.name + (f"_z{self.plane + 1:03d}" if several else "")
+        return self.cell.name + (f"_z{self.plane + 1:03d}" if self.sections > 1 else "")
 
     @property
     def sample(self) -> str:
@@ -83,7 +89,7 @@ class ImportPlan:
     @property
     def levels(self) -> int:
         """Chosen light levels."""
-        return len(self.stacks) or len(self.cell.widefield)
+        return len(self.cell.levels or self.cell.widefield)
 
     @property
     def frames(self) -> int:
@@ -91,8 +97,21 @@ class ImportPlan:
         return self.time_points * self.orientations * self.phases * self.levels
 
     def level(self, number: int) -> Num[np.ndarray, "time orientation phase y x"]:
-        """Raw frames of one level on disk."""
-        return self.stacks[number].plane(self.channel, self.plane)
+        """Raw frames of one level, opened anew: a plan of a thousand files holds none of them open.
+
+        Raises
+        ------
+        DataError
+            If the file was changed since the plan was made.
+        """
+        stack = read_raw_stack(
+            self.cell.levels[number],
+            self.axes,
+            orientations=self.orientations,
+            phases=self.phases,
+            sections=self.sections,
+        )
+        return stack.plane(self.channel, self.plane)
 
     def target_frames(self) -> Num[np.ndarray, "time fy fx"]:
         """The published SIM image of this focal plane on disk.
@@ -115,7 +134,7 @@ class ImportPlan:
     def describe(self) -> str:
         """What was found, in words."""
         height, width = self.frame_shape
-        kind = f"{self.orientations} x {self.phases} frames" if self.stacks else "wide field"
+        kind = f"{self.orientations} x {self.phases} frames" if self.cell.levels else "wide field"
         target = f"SIM image x{self.upscale}" if self.target else "no SIM image"
         return (
             f"{self.levels} levels, {self.time_points} time points, {kind} of {height} x {width} "
@@ -150,25 +169,24 @@ def plan_region(cell: BioTisrCell, settings: ImportSettings) -> ImportPlan:
     files = _chosen_levels(cell.levels or cell.widefield, settings.levels, cell)
     if cell.levels:
         orientations, phases = _layout(cell, settings, profile)
-        stacks = tuple(_open(file, cell, settings, orientations, phases) for file in files)
-        shapes = [stack.frames.shape for stack in stacks]
-        first = stacks[0]
-        channel = _one_of("channel", settings.channel, shapes[0][1], cell)
-        plane = _one_of("plane", settings.plane, shapes[0][2], cell)
-        time_points, frame_shape = shapes[0][0], shapes[0][-2:]
+        # Opened one after the other, and closed: only shapes and types are kept.
+        opened = (_open(file, cell, settings, orientations, phases) for file in files)
+        found = [(s.frames.shape, s.frames.dtype.str, replace(s, frames=EMPTY)) for s in opened]
+        shapes, first = [shape for shape, _, _ in found], found[0][2]
+        types = tuple(kind for _, kind, _ in found)
+        _, channels, sections, orientations, phases = shapes[0][:5]
+        channel = _one_of("channel", settings.channel, channels, cell)
+        plane = _one_of("plane", settings.plane, sections, cell)
         chosen = replace(cell, levels=files)
     else:
         headers = [read_header(file) for file in files]
         shapes = [header.shape for header in headers]
-        orientations = phases = 1
-        stacks, channel, plane = (), 0, 0
+        waves = tuple(w for w in headers[0].wavelengths_nm if w > 0)
+        first = RawStack(EMPTY, pixel_um=headers[0].pixel_um or None, wavelengths_nm=waves)
+        types = tuple(header.dtype.str for header in headers)
+        sections, orientations, phases, channel, plane = 1, 1, 1, 0, 0
         chosen = replace(cell, widefield=files)
-        time_points, frame_shape = shapes[0][0], shapes[0][-2:]
-        first = RawStack(
-            np.empty((0,) * 7),
-            pixel_um=headers[0].pixel_um or None,
-            wavelengths_nm=tuple(w for w in headers[0].wavelengths_nm if w > 0),
-        )
+    time_points, frame_shape = shapes[0][0], shapes[0][-2:]
     if len(set(shapes)) != 1:
         told = "; ".join(f"{f.name}: {s}" for f, s in zip(files, shapes, strict=True))
         raise DataError(
@@ -177,16 +195,17 @@ def plan_region(cell: BioTisrCell, settings: ImportSettings) -> ImportPlan:
             remedy="download the files again, or leave a level out with --levels",
         )
     target = read_header(cell.target) if cell.target is not None else None
-    sections = shapes[0][2] if cell.levels else 1
     upscale = _upscale(cell, target, time_points, sections, frame_shape) if target else 0
     optics = _optics(settings, profile, first, channel)
     interval, exposure = _timing(settings, profile, first, time_points)
     return ImportPlan(
         cell=chosen,
-        stacks=stacks,
         time_points=time_points,
+        sections=sections,
         orientations=orientations,
         phases=phases,
+        axes=settings.axes,
+        pixel_types=types,
         frame_shape=(int(frame_shape[0]), int(frame_shape[1])),
         optics=optics,
         interval_s=interval,
@@ -196,6 +215,7 @@ def plan_region(cell: BioTisrCell, settings: ImportSettings) -> ImportPlan:
         profile=profile,
         channel=channel,
         plane=plane,
+        section_um=first.section_um,
     )
 
 

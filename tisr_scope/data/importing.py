@@ -158,7 +158,7 @@ def source_record(plan: ImportPlan, settings: ImportSettings) -> dict[str, Any]:
 
 
 def _require_recordable(plan: ImportPlan) -> None:
-    if not plan.stacks:
+    if not plan.cell.levels:
         raise DataError(
             "there are no raw frames to make a recording of",
             where=str(plan.cell.folder),
@@ -190,10 +190,10 @@ def _import_one(
     mode: Literal["paired", "timelapse"] = "paired" if plan.levels > 1 else "timelapse"
     about = {
         **record,
-        "pixel_types": [stack.frames.dtype.str for stack in plan.stacks],
+        "pixel_types": list(plan.pixel_types),
         "counts": asdict(rule),
         "stripes": asdict(stripes),
-        "section_um": plan.stacks[0].section_um,
+        "section_um": plan.section_um,
     }
     (unfinished / "profile.yaml").write_text(profile_yaml(profile), encoding="utf-8")
     settings_record: dict[str, Any] = {"mode": mode, "device_settings": [], "imported": about}
@@ -311,12 +311,13 @@ def _write_frames(
     order = running_order(profile, mode)
     powers = order.channels[0].powers_mw
     files = [file.name for file in plan.cell.levels]
+    stacks = [plan.level(level) for level in range(plan.levels)]
     create_store(folder, profile, order)
     recorder = Recorder(folder, order, plan.frame_shape)
     done = 0
     try:
         for t in range(plan.time_points):
-            levels = [rule.counts(plan.level(level)[t]) for level in range(plan.levels)]
+            levels = [rule.counts(stack[t]) for stack in stacks]
             for orientation, phase, level in np.ndindex(
                 plan.orientations, plan.phases, plan.levels
             ):

@@ -156,7 +156,7 @@ def _widefield(
     plan: ImportPlan, level: int, offset: float, gain: float, settings: ImportSettings
 ) -> Float[np.ndarray, "time y x"]:
     """Photo-electrons; wide field that comes as such is in electrons already."""
-    if not plan.stacks:
+    if not plan.cell.levels:
         file = plan.cell.widefield[level]
         data, _ = open_mrc(file)
         require_finite(data, str(file))
