@@ -236,8 +236,8 @@ def _beads(image: Float[np.ndarray, "y x"], resolution_px: float) -> Float[np.nd
     for axis, n in ((y, image.shape[0]), (x, image.shape[1])):
         alone &= (axis >= TAPER_PX + half) & (axis < n - TAPER_PX - half)
     spots = []
-    for j, i, single in zip(y, x, alone, strict=True):
-        top, left = max(int(j) - half, 0), max(int(i) - half, 0)
+    for j, i, single in zip(y.tolist(), x.tolist(), alone, strict=True):
+        top, left = max(j - half, 0), max(i - half, 0)
         spot = _fit(image[top : j + half + 1, left : i + half + 1], sigma, (j - top, i - left))
         if spot is not None:
             spots.append((spot[0] + top, spot[1] + left, *spot[2:], float(single)))

@@ -11,7 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tisr_scope.sim.bands import band_spectra, regular_phases
-from tisr_scope.sim.carrier import coarse_carrier, compare, refine_carrier
+from tisr_scope.sim.carrier import compare, refine_carrier
+from tisr_scope.sim.coarse import coarse_carrier
 from tisr_scope.sim.modulation import Harmonics, harmonics
 from tisr_scope.sim.optics import DetectionOtf
 from tisr_scope.sim.overlap import SamplePower
