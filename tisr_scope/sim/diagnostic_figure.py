@@ -224,7 +224,7 @@ def _depths(ax: Axes, parameters: SimParameters, orientation: int) -> None:
     ax.set_ylim(0, 1.7 * top)
     ax.set_yticks(np.arange(0, top + 0.01, 0.25 if top <= 1.2 else 0.5))
     ax.set_xlim(-0.5, times[-1] + 0.5)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+    ax.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
     ax.set_xlabel("time point (bars: 2 standard errors)")
     ax.set_title("Modulation depth", fontsize=10)
     ax.grid(alpha=0.3)

@@ -76,17 +76,21 @@ def write_figure(
                 (part[0], part[3]), side * pixel, side * pixel, fill=False, color="gold", lw=1
             )
         )
-    _spectrum(axes[0, 2], image, parameters, cutoff)
+    _spectrum(axes[0, 2], image, pixel * width / image.shape[1], parameters, cutoff)
     _table(axes[1, 2], parameters)
     figure.savefig(path, dpi=110, format="png")
 
 
 def _spectrum(
-    ax: Axes, image: Float[np.ndarray, "fy fx"], parameters: SimParameters, cutoff: float
+    ax: Axes,
+    image: Float[np.ndarray, "fy fx"],
+    fine_um: float,
+    parameters: SimParameters,
+    cutoff: float,
 ) -> None:
     window = np.hanning(image.shape[0])[:, None] * np.hanning(image.shape[1])[None, :]
     spectrum = np.abs(np.fft.fftshift(np.fft.fft2((image - image.mean()) * window)))
-    edge = 1 / parameters.pixel_size_um  # Nyquist frequency of the fine grid
+    edge = 0.5 / fine_um
     shown = np.log10(spectrum + 1e-6 * spectrum.max())
     ax.imshow(
         shown,
@@ -95,10 +99,11 @@ def _spectrum(
         extent=(-edge, edge, edge, -edge),
     )
     ax.add_patch(Circle((0, 0), cutoff, fill=False, color="white", lw=1, ls="--"))
-    reach = cutoff + float(parameters.frequency.mean())
+    reach = cutoff + parameters.orders * float(parameters.frequency.mean())
     ax.add_patch(Circle((0, 0), reach, fill=False, color="white", lw=1, ls=":"))
-    for kx, ky in parameters.carrier:
-        ax.plot([kx, -kx], [ky, -ky], "o", mfc="none", mec="tab:red", ms=9)
+    for order in range(1, parameters.orders + 1):
+        for kx, ky in order * parameters.carrier[parameters.usable]:
+            ax.plot([kx, -kx], [ky, -ky], "o", mfc="none", mec="tab:red", ms=9)
     limit = min(edge, 1.08 * reach)
     ax.set_xlim(-limit, limit)
     ax.set_ylim(limit, -limit)
@@ -109,16 +114,21 @@ def _spectrum(
 def _table(ax: Axes, parameters: SimParameters) -> None:
     ax.axis("off")
     ax.set_title("Stripes")
-    lines = ["          period   angle   modulation"]
-    for number, (frequency, angle, depth) in enumerate(
+    lines = ["        period    angle   order   modulation"]
+    for number, (frequency, angle, depths, usable) in enumerate(
         zip(
             parameters.frequency,
             parameters.angle_rad % math.pi,
-            parameters.pooled_modulation[:, 0],
+            parameters.pooled_modulation,
+            parameters.usable,
             strict=True,
         )
     ):
-        lines.append(
-            f"{number + 1:>6}  {1e3 / frequency:6.1f} nm  {math.degrees(angle):5.1f}°  {depth:8.2f}"
-        )
+        errors = np.median(parameters.modulation_se[:, number], axis=0)
+        for order, (depth, error) in enumerate(zip(depths, errors, strict=True), 1):
+            place = f"{number + 1:>4}  {1e3 / frequency:6.1f} nm  {math.degrees(angle):5.1f}°"
+            lines.append(
+                f"{place if order == 1 else '':<23}{order:>6}   {depth:.3f} ± {error:.3f}"
+                + ("" if usable else "  left out")
+            )
     ax.text(0.0, 0.95, "\n".join(lines), family="monospace", va="top", transform=ax.transAxes)
