@@ -8,14 +8,13 @@ from scipy.ndimage import gaussian_filter
 from skimage.metrics import peak_signal_noise_ratio
 
 from tisr_scope.analysis.metrics import (
-    correlation_matrix,
     fit_line,
     fitted,
-    neighbour_correlation,
     normalised_reference,
     psnr,
     ssim,
 )
+from tisr_scope.analysis.temporal import correlation_matrix, neighbour_correlation
 from tisr_scope.errors import DataError
 
 

@@ -21,11 +21,11 @@ from tisr_scope.analysis.evaluation import INTERVALS, Evaluation, StackResult, w
 from tisr_scope.analysis.figures import MontageRow
 from tisr_scope.analysis.metrics import (
     fitted,
-    neighbour_correlation,
     normalised_reference,
     psnr,
     ssim,
 )
+from tisr_scope.analysis.temporal import neighbour_correlation
 from tisr_scope.confidence.calibration import (
     Calibration,
     Use,

@@ -1,4 +1,4 @@
-"""Fidelity and temporal consistency of super-resolved stacks.
+"""Fidelity of super-resolved stacks to a reference.
 
 References are divided by their maximum (Paper: eq. 18), results are fitted to them by one line
 per stack (Paper: eq. 19-20), so that the data range of every metric is 1.
@@ -100,31 +100,6 @@ def ssim(
             use_sample_covariance=False,
         )
     )
-
-
-def correlation_matrix(stack: Float[np.ndarray, "time y x"]) -> Float[np.ndarray, "time time"]:
-    """Pearson correlation of every frame with every other (Paper: eq. 21).
-
-    Raises
-    ------
-    DataError
-        If a frame is constant or holds values that are not finite.
-    """
-    frames = stack.reshape(len(stack), -1).astype(np.float64)
-    if not np.isfinite(frames).all() or (frames.std(axis=1) == 0).any():
-        raise DataError(
-            "a frame is constant or not finite, so it has no correlation",
-            remedy="leave empty frames out of the comparison",
-        )
-    matrix: Float[np.ndarray, "time time"] = np.atleast_2d(np.corrcoef(frames))
-    return matrix
-
-
-def neighbour_correlation(stack: Float[np.ndarray, "time y x"]) -> float:
-    """Mean Pearson correlation of successive frames; NaN for a single frame."""
-    if len(stack) < 2:
-        return float("nan")
-    return float(np.mean(np.diagonal(correlation_matrix(stack), offset=1)))
 
 
 def _check(image: Float[np.ndarray, "*axes"], reference: Float[np.ndarray, "*axes"]) -> None:

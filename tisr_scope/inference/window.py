@@ -24,10 +24,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tisr_scope.errors import DataError
+from tisr_scope.networks.alignment import Flow, Map
 from tisr_scope.networks.dpa_tisr import DpaTisr
 from tisr_scope.networks.dropout import monte_carlo, seeded_generator
 from tisr_scope.networks.phase_space import Spectrum
-from tisr_scope.networks.propagation import Flow, Flows, Map, compose
+from tisr_scope.networks.propagation import Flows, compose
 
 WINDOW = 7
 """Frames of a window (Paper: "the input length of 7 was optimal")."""

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tisr_scope.errors import DataError
-from tisr_scope.networks.alignment import DeformableAlignment, FlowAlignment
+from tisr_scope.networks.alignment import DeformableAlignment, FlowAlignment, Map
 from tisr_scope.networks.attention import NeighbourhoodAttention
 from tisr_scope.networks.blocks import SLOPE, ResidualBlocks, Upsampling, conv3
 from tisr_scope.networks.config import DpaTisrConfig, paper, released, small
 from tisr_scope.networks.optical_flow import LightFlow, SPyNet
 from tisr_scope.networks.phase_space import PhaseAlignment, Spectrum, transform
-from tisr_scope.networks.propagation import BlockModules, Flows, Map, ordered, run_branch
+from tisr_scope.networks.propagation import BlockModules, Flows, ordered, run_branch
 from tisr_scope.networks.sliding import Pair, flow_pairs, slide
 
 __all__ = [
@@ -331,9 +331,9 @@ class DpaTisr(nn.Module):
         if not self.config.temporal:
             alone = self.extract(x[:, list(shown)].flatten(0, 1))
             together = torch.cat((alone, *self.refine_alone(alone)), dim=1)
-            return together.unflatten(0, (batch, len(shown)))
+            return together.view(batch, len(shown), *together.shape[1:])
         features = self.extract(x.flatten(0, 1))
-        current = list(features.unflatten(0, (batch, time)).unbind(1))
+        current = list(features.view(batch, time, *features.shape[1:]).unbind(1))
         spectra = [self.spectrum(c) for c in current]
         if self.slides:
             return torch.stack(self.slide(current, spectra, list(x.unbind(1)), shown), dim=1)
@@ -373,7 +373,7 @@ class DpaTisr(nn.Module):
             )
         self.check_frames(x.shape)
         out = self.reconstruct(self.hierarchy(x).flatten(0, 1), x.flatten(0, 1))
-        return out.unflatten(0, x.shape[:2])
+        return out.view(*x.shape[:2], *out.shape[1:])
 
 
 def parameter_count(network: nn.Module) -> int:
