@@ -24,6 +24,7 @@ from tisr_scope.errors import ReconstructionError
 from tisr_scope.sim.bands import separate_bands
 from tisr_scope.sim.optics import DetectionOtf, apodisation, edge_taper, notch
 from tisr_scope.sim.parameters import SimParameters
+from tisr_scope.sim.positivity import non_negative
 from tisr_scope.sim.wiener_settings import WienerSettings
 
 MARGIN_PX = 12
@@ -72,7 +73,7 @@ class WienerPlan:
     otf : DetectionOtf
         Detection optics.
     settings : WienerSettings
-        Attenuation and apodisation.
+        Attenuation, apodisation, positivity.
     wiener : float
         Wiener parameter.
     shape : (height, width)
@@ -136,7 +137,8 @@ class WienerPlan:
             if depths[o, n - 1] > 0
         ]
         self._weight0 = self._band_weight((0.0, 0.0), (0, 0))[:, self._reach_x :]
-        self._filter = self._wiener_filter()
+        self._power, self._soft = self._transfer()
+        self._filter = self._soft / (self._power + wiener**2)
         self._unalternate = self._alternating(self._fine[0])[:, None].float()
 
     def _alternating(self, n: int) -> Float[Tensor, " n"]:
@@ -204,7 +206,8 @@ class WienerPlan:
         weight = self._band_weight((rest[0], rest[1]), shift)
         return _SideBand(orientation, order, sign, wave.to(torch.complex64), weight, shift)
 
-    def _wiener_filter(self) -> Float[Tensor, "row column"]:
+    def _transfer(self) -> tuple[Float[Tensor, "row column"], Float[Tensor, "row column"]]:
+        """Power with which all bands together pass every frequency, and the apodisation."""
         fy = torch.arange(self._rows, device=self.device)[:, None].double() - self._rows // 2
         fx = torch.arange(self._columns + 1, device=self.device)[None, :].double()
         fy, fx = fy * self._step[0], fx * self._step[1]
@@ -223,7 +226,7 @@ class WienerPlan:
         flat = float(total[self._rows // 2, 0])
         # Unit gain at frequency 0, so that brightness is kept whatever the Wiener parameter.
         keep = (flat + self.wiener**2) / flat
-        return (soft * keep / (total + self.wiener**2)).float()
+        return total.float(), (soft * keep).float()
 
     def spectrum(
         self,
@@ -277,6 +280,16 @@ class WienerPlan:
         left, _, top, _ = self._pads
         rows = slice(self.upscale * top, self.upscale * (top + self.shape[0]))
         columns = slice(self.upscale * left, self.upscale * (left + self.shape[1]))
+        if self._settings.positivity:
+            whole = non_negative(
+                spectrum,
+                self._power,
+                self._soft,
+                self.wiener,
+                self._fine[1],
+                self._settings.positivity,
+            )
+            return whole[:, rows, columns]
         # Only the columns within the support are transformed, and only the rows that are kept.
         mixed = torch.fft.ifft(spectrum * self._filter, dim=-2)[:, rows]
         image: Tensor = torch.fft.irfft(mixed, n=self._fine[1], dim=-1)
