@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from tisr_scope.data.normalise import Normalisation
-from tisr_scope.data.patches import PatchSampler, PatchSettings, rotate
+from tisr_scope.data.patches import PatchSampler, PatchSettings
+from tisr_scope.data.rotation import rotate
 from tisr_scope.errors import DataError
 from tisr_scope.types import PairedStack
 

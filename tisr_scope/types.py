@@ -32,6 +32,10 @@ class PairedStack:
         Pixel size of ``widefield`` in the sample, in micrometres.
     interval_s : float
         Time between time points, in seconds.
+    position : int
+        Stage position, counted from 0.
+    raw_frames : int, optional
+        Number of raw frames each wide-field image is the mean of, where it is known.
     """
 
     name: str
@@ -40,6 +44,8 @@ class PairedStack:
     target: Float[np.ndarray, "time fy fx"]
     pixel_size_um: float
     interval_s: float
+    position: int = 0
+    raw_frames: int | None = None
 
     def __post_init__(self) -> None:
         _, time, height, width = self.widefield.shape

@@ -131,6 +131,7 @@ def _import_pair(plan: ImportPlan, folder: Path, settings: ImportSettings) -> No
         "channel": known,
         "position": 0,
         "levels": plan.levels,
+        "raw_frames": plan.orientations * plan.phases if plan.cell.levels else None,
         "levels_mw": list(settings.levels_mw) or None,
         "pixel_size_um": pixel,
         "interval_s": interval,

@@ -58,6 +58,8 @@ def load_pair(folder: Path) -> PairedStack:
         target=read_series(folder / "target.ome.tif"),
         pixel_size_um=float(about["pixel_size_um"]),
         interval_s=float(about["interval_s"]),
+        position=int(about.get("position", 0)),
+        raw_frames=about.get("raw_frames"),
     )
 
 

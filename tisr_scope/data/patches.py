@@ -1,7 +1,8 @@
 """Random patches of paired stacks: what a training step sees.
 
-Every batch is a pure function of the settings, the seed and the step number, so a resumed run, or
-a second network trained for comparison, sees exactly the same patches.  Input and target share one
+Every batch is a pure function of the settings, the seed and the step number, so a resumed run, a
+second network trained for comparison, or several processes that share a batch see exactly the
+same patches.  Input and target share one
 centre-aligned grid (every input pixel is split into f x f target pixels), and every augmentation
 keeps them registered.
 """
@@ -10,14 +11,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
 from pydantic import Field, field_validator
-from scipy.ndimage import affine_transform
 
+from tisr_scope.data.noise import Light, ScaleCurve, scale_curve
 from tisr_scope.data.normalise import Normalisation
+from tisr_scope.data.rotation import rotate
 from tisr_scope.errors import DataError
 from tisr_scope.profiles.schema import Frozen
 from tisr_scope.types import PairedStack
@@ -41,6 +43,10 @@ class PatchSettings(Frozen):
     """Brightness of structure on the normalised scale of the target, mean over time."""
     level_weights: tuple[float, ...] | None = None
     """Chance of each laser level, lowest first; without it all are equally likely."""
+    least_light: float = Field(default=1.0, gt=0, le=1)
+    """Each input is thinned to a fraction of its light between this and 1; 1 leaves it alone."""
+    read_noise_e: float = Field(default=0.0, ge=0)
+    """Camera noise of a raw frame in electrons, which does not get less with the light."""
 
     @field_validator("level_weights")
     @classmethod
@@ -53,8 +59,8 @@ class PatchSettings(Frozen):
 
     def without_augmentation(self) -> PatchSettings:
         """The same patches, as they were recorded (for validation)."""
-        plain = {"flip": False, "transpose": False, "reverse_time": False, "rotation_deg": 0.0}
-        return self.model_copy(update=plain)
+        plain: dict[str, object] = {"flip": False, "transpose": False, "reverse_time": False}
+        return self.model_copy(update=plain | {"rotation_deg": 0.0, "least_light": 1.0})
 
 
 @dataclass(frozen=True)
@@ -71,11 +77,17 @@ class Draw:
     flip_x: bool
     transpose: bool
     reverse: bool
+    channel: str = ""
+    position: int = 0
+    light: float = 1.0
 
     def __str__(self) -> str:
+        """In the words of a recording: its level from 1, its time points and positions from 0."""
+        light = f", thinned to {self.light:.0%} of the light" if self.light < 1 else ""
         return (
-            f"{self.recording}, level {self.level + 1}, from time point {self.start}, "
-            f"row {self.row}, column {self.column}"
+            f"{self.recording}, channel {self.channel}, stage position {self.position}, "
+            f"level {self.level + 1}, from time point {self.start}, "
+            f"row {self.row}, column {self.column}{light}"
         )
 
 
@@ -100,9 +112,14 @@ class _Source:
     """One stack on the scale of the network, and the first pixels its patches may have."""
 
     name: str
+    channel: str
+    position: int
     inputs: Float[np.ndarray, "level time y x"]
     target: Float[np.ndarray, "time fy fx"]
     corners: np.ndarray
+    scales: tuple[float, ...]
+    light: Light | None = None
+    curves: tuple[ScaleCurve, ...] = ()
 
 
 class PatchSampler:
@@ -118,12 +135,15 @@ class PatchSampler:
     batch : int
         Patches a batch.
     seed : int
+    mixed : bool
+        Take stacks of different pixel sizes together.
 
     Raises
     ------
     DataError
         If there is no stack, stacks differ in pixel size or upscale, a stack is smaller than a
-        patch, has too few time points or levels, is dark or not finite, or shows no structure.
+        patch, has too few time points or levels, is dark or not finite, shows no structure, or
+        is to be thinned and does not say of how many raw frames it is the mean.
     """
 
     def __init__(
@@ -134,10 +154,11 @@ class PatchSampler:
         *,
         batch: int,
         seed: int = 0,
+        mixed: bool = False,
     ) -> None:
         if batch < 1:
             raise DataError(f"a batch needs at least one patch, not {batch}")
-        _same_optics(stacks)
+        _same_sampling(stacks, mixed)
         self.settings = settings
         self.batch_size = batch
         self.seed = seed
@@ -150,41 +171,74 @@ class PatchSampler:
         """Names of the recordings that patches come from."""
         return tuple(source.name for source in self._sources)
 
-    def batch(self, step: int) -> Batch:
-        """Patches of one training step; the same step always gives the same patches."""
-        rng = np.random.default_rng((self.seed, step))
-        size, frames, fine = (
-            self.settings.size_px,
-            self.settings.frames,
-            self.upscale * self.settings.size_px,
+    def batch(self, step: int, part: int = 0, parts: int = 1) -> Batch:
+        """Patches of one training step, or one of several equal parts of them.
+
+        The same step always gives the same patches, and its parts together are its patches.
+
+        Raises
+        ------
+        DataError
+            If the batch cannot be divided.
+        """
+        if self.batch_size % parts:
+            raise DataError(
+                f"a batch of {self.batch_size} patches cannot be shared by {parts} processes",
+                remedy=f"choose a batch that is a multiple of {parts}",
+            )
+        share = self.batch_size // parts
+        first = part * share
+        chosen = self._draws(step)[first : first + share]
+        pairs = [
+            _cut(source, draw, self.settings, self.upscale, (self.seed, step, first + i, 1))
+            for i, (source, draw) in enumerate(chosen)
+        ]
+        return Batch(
+            np.stack([x for x, _ in pairs])[:, :, None],
+            np.stack([y for _, y in pairs])[:, :, None],
+            tuple(draw for _, draw in chosen),
         )
-        inputs = np.empty((self.batch_size, frames, 1, size, size), np.float32)
-        targets = np.empty((self.batch_size, frames, 1, fine, fine), np.float32)
-        draws = []
-        for i in range(self.batch_size):
+
+    def draws(self, step: int) -> tuple[Draw, ...]:
+        """Where all patches of a step come from, without cutting them."""
+        return tuple(draw for _, draw in self._draws(step))
+
+    def _draws(self, step: int) -> list[tuple[_Source, Draw]]:
+        rng = np.random.default_rng((self.seed, step))
+        found = []
+        for number in range(self.batch_size):
             source = self._sources[int(rng.integers(len(self._sources)))]
             draw = _draw(source, self.settings, rng)
-            inputs[i, :, 0], targets[i, :, 0] = _cut(source, draw, self.settings, self.upscale)
-            draws.append(draw)
-        return Batch(inputs, targets, tuple(draws))
+            found.append((source, replace(draw, light=self._light(step, number))))
+        return found
+
+    def _light(self, step: int, number: int) -> float:
+        """Fraction of the light of one patch, every octave as likely as any other."""
+        least = self.settings.least_light
+        if least == 1:
+            return 1.0
+        # A number of its own: thinning must not change which patches are drawn.
+        return float(least ** np.random.default_rng((self.seed, step, number, 0)).random())
 
 
-def _same_optics(stacks: Sequence[PairedStack]) -> None:
+def _same_sampling(stacks: Sequence[PairedStack], mixed: bool) -> None:
     if not stacks:
         raise DataError(
             "there are no pairs to draw patches from",
-            remedy="check the split of the pairs, or prepare more recordings",
+            remedy="prepare recordings with 'tisr prepare'",
         )
     first = stacks[0]
     for stack in stacks[1:]:
-        same_pixel = math.isclose(stack.pixel_size_um, first.pixel_size_um, rel_tol=1e-3)
-        if not same_pixel or stack.upscale != first.upscale:
+        near = math.isclose(stack.pixel_size_um, first.pixel_size_um, rel_tol=1e-3)
+        if stack.upscale != first.upscale or not (near or mixed):
             raise DataError(
                 f"recordings of different sampling cannot be mixed: {first.name} has "
                 f"{first.pixel_size_um:g} um pixels and x{first.upscale} targets, {stack.name} "
                 f"has {stack.pixel_size_um:g} um and x{stack.upscale}",
                 where=stack.name,
-                remedy="train one network for each pixel size and upscale",
+                remedy="train one network for each upscale"
+                if stack.upscale != first.upscale
+                else "train one network for each pixel size, or allow it with --allow-mixed",
             )
 
 
@@ -218,11 +272,10 @@ def _prepare(stack: PairedStack, rule: Normalisation, settings: PatchSettings) -
             where=stack.name,
             remedy="train with smaller patches or without rotation",
         )
+    places = [f"{stack.name}, level {i + 1}" for i in range(levels)]
+    scales = tuple(rule.scale(w, p) for w, p in zip(stack.widefield, places, strict=True))
     inputs = np.stack(
-        [
-            rule.normalise_input(level, rule.scale(level, f"{stack.name}, level {i + 1}"))
-            for i, level in enumerate(stack.widefield)
-        ]
+        [rule.normalise_input(w, s) for w, s in zip(stack.widefield, scales, strict=True)]
     )
     scale = rule.scale(stack.target, f"{stack.name}, target")
     target = rule.normalise_target(stack.target, scale)
@@ -233,7 +286,22 @@ def _prepare(stack: PairedStack, rule: Normalisation, settings: PatchSettings) -
             where=stack.name,
             remedy="leave the recording out or lower minimum_structure",
         )
-    return _Source(stack.name, inputs, target, corners)
+    about = (stack.name, stack.channel, stack.position)
+    if settings.least_light == 1:
+        return _Source(*about, inputs, target, corners, scales)
+    if stack.raw_frames is None:
+        raise DataError(
+            "the pair does not say of how many raw frames its wide field is the mean, so its "
+            "photo-electrons cannot be counted",
+            where=stack.name,
+            remedy="prepare the pairs again, or train with least_light: 1",
+        )
+    light = Light(stack.raw_frames, settings.read_noise_e)
+    curves = tuple(
+        scale_curve(w, light, settings.least_light, rule, p)
+        for w, p in zip(stack.widefield, places, strict=True)
+    )
+    return _Source(*about, inputs, target, corners, scales, light, curves)
 
 
 def _corners(
@@ -262,6 +330,8 @@ def _draw(source: _Source, settings: PatchSettings, rng: np.random.Generator) ->
     largest = math.radians(settings.rotation_deg)
     return Draw(
         recording=source.name,
+        channel=source.channel,
+        position=source.position,
         level=int(rng.choice(levels, p=chance)),
         start=int(rng.integers(time - settings.frames + 1)),
         row=int(row),
@@ -275,47 +345,41 @@ def _draw(source: _Source, settings: PatchSettings, rng: np.random.Generator) ->
 
 
 def _cut(
-    source: _Source, draw: Draw, settings: PatchSettings, upscale: int
+    source: _Source, draw: Draw, settings: PatchSettings, upscale: int, seed: Sequence[int]
 ) -> tuple[Float[np.ndarray, "time y x"], Float[np.ndarray, "time fy fx"]]:
-    """Input and target of one draw, augmented alike."""
-    margin = _margin_px(settings)
-    pair = []
-    for stack, f in ((source.inputs[draw.level], 1), (source.target, upscale)):
-        rows = slice(f * (draw.row - margin), f * (draw.row + settings.size_px + margin))
-        columns = slice(f * (draw.column - margin), f * (draw.column + settings.size_px + margin))
-        patch = stack[draw.start : draw.start + settings.frames, rows, columns]
-        if margin:
-            patch = rotate(patch, draw.angle_rad, f * settings.size_px)
-        if draw.flip_y:
-            patch = patch[:, ::-1]
-        if draw.flip_x:
-            patch = patch[:, :, ::-1]
-        if draw.transpose:
-            patch = patch.transpose(0, 2, 1)
-        pair.append(patch[::-1] if draw.reverse else patch)
-    return pair[0], pair[1]
+    """Input and target of one draw, augmented alike; only the input gets more noise."""
+    x, y = (
+        _window(s, draw, settings, f)
+        for s, f in ((source.inputs[draw.level], 1), (source.target, upscale))
+    )
+    if source.light is not None:
+        # Before any turning: photons are counted on the pixels of the camera.
+        electrons = x * source.scales[draw.level]
+        thinned = source.light.thin(electrons, draw.light, np.random.default_rng(seed))
+        scale = source.scales[draw.level] * source.curves[draw.level].scale(draw.light)
+        x = thinned / np.float32(scale)
+    return _turn(x, draw, settings, 1), _turn(y, draw, settings, upscale)
 
 
-def rotate(
-    stack: Float[np.ndarray, "time big_y big_x"], angle_rad: float, size_px: int
+def _window(
+    stack: Float[np.ndarray, "time y x"], draw: Draw, settings: PatchSettings, f: int
 ) -> Float[np.ndarray, "time y x"]:
-    """Central square of a stack, rotated about the centre of the field by cubic splines.
+    """The patch with the margin that its rotation reaches into."""
+    margin = _margin_px(settings)
+    rows = slice(f * (draw.row - margin), f * (draw.row + settings.size_px + margin))
+    columns = slice(f * (draw.column - margin), f * (draw.column + settings.size_px + margin))
+    return stack[draw.start : draw.start + settings.frames, rows, columns]
 
-    The centre is a point of the sample, (n - 1) / 2 in pixels, not a pixel: input and target turn
-    about the same point although their grids differ, so they stay registered.
 
-    Parameters
-    ----------
-    stack : array, shape (time, y, x)
-    angle_rad : float
-        From x towards y.
-    size_px : int
-        Height and width of the result.
-    """
-    cos, sin = math.cos(angle_rad), math.sin(angle_rad)
-    matrix = np.array([[cos, -sin], [sin, cos]])
-    offset = (np.array(stack.shape[1:]) - 1) / 2 - matrix @ np.full(2, (size_px - 1) / 2)
-    rotated = np.empty((len(stack), size_px, size_px), np.float32)
-    for frame, out in zip(stack, rotated, strict=True):
-        affine_transform(frame, matrix, offset, output_shape=out.shape, output=out, mode="mirror")
-    return rotated
+def _turn(
+    patch: Float[np.ndarray, "time big_y big_x"], draw: Draw, settings: PatchSettings, f: int
+) -> Float[np.ndarray, "time y x"]:
+    if _margin_px(settings):
+        patch = rotate(patch, draw.angle_rad, f * settings.size_px)
+    if draw.flip_y:
+        patch = patch[:, ::-1]
+    if draw.flip_x:
+        patch = patch[:, :, ::-1]
+    if draw.transpose:
+        patch = patch.transpose(0, 2, 1)
+    return patch[::-1] if draw.reverse else patch

@@ -260,6 +260,7 @@ def _prepare_one(
             "channel": profile.channels[channel].name,
             "position": position,
             "levels": levels,
+            "raw_frames": frames.shape[1] * frames.shape[2],
             "levels_mw": list(profile.channels[channel].levels_mw),
             "pixel_size_um": pixel,
             "interval_s": interval,

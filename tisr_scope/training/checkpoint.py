@@ -21,7 +21,8 @@ from torch.optim.swa_utils import AveragedModel
 
 from tisr_scope.errors import TrainingError
 
-VERSION = 1
+VERSION = 2
+LAST, PREVIOUS = "last.pt", "previous.pt"
 RUNNING = (
     "step",
     "minutes",
@@ -30,13 +31,21 @@ RUNNING = (
     "best_loss",
     "best_psnr_db",
     "best_step",
+    "worse_validations",
     "best",
 )
 """Parts of the state that are plain values."""
 
 
-def write_atomic(path: Path, content: bytes | memoryview) -> None:
+def write_atomic(path: Path, content: bytes | memoryview, *, previous: Path | None = None) -> None:
     """Write a file in one move: a reader sees the old content or the new one.
+
+    Parameters
+    ----------
+    path : Path
+    content : bytes
+    previous : Path, optional
+        Where the old file is kept.
 
     Raises
     ------
@@ -49,6 +58,8 @@ def write_atomic(path: Path, content: bytes | memoryview) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        if previous is not None and path.exists():
+            path.replace(previous)
         partial.replace(path)
     except OSError as error:
         partial.unlink(missing_ok=True)
@@ -79,10 +90,16 @@ class State:
     best_loss: float = float("inf")
     best_psnr_db: float = float("nan")
     best_step: int = 0
+    worse_validations: int = 0
+    """Validations since the best one."""
     best: dict[str, torch.Tensor] = field(default_factory=dict)
 
-    def keep_best(self, validation_loss: float, psnr_db: float) -> None:
-        """Remember the averaged weights of this step, under the names of the network."""
+    def judge(self, validation_loss: float, psnr_db: float) -> None:
+        """Remember the averaged weights of this step, under the names of the network, if best."""
+        if not validation_loss < self.best_loss:
+            self.worse_validations += 1
+            return
+        self.worse_validations = 0
         self.best_loss, self.best_psnr_db, self.best_step = validation_loss, psnr_db, self.step
         self.best = {
             name.removeprefix("module."): value.detach().cpu().clone()
@@ -91,26 +108,29 @@ class State:
         }
 
 
-def save_checkpoint(path: Path, state: State) -> None:
-    """Write a checkpoint of tensors and plain types only.
+def latest(folder: Path) -> Path | None:
+    """The checkpoint to go on from, None where there is none."""
+    found = (folder / name for name in (LAST, PREVIOUS))
+    return next((path for path in found if path.exists()), None)
+
+
+def save_checkpoint(folder: Path, state: State) -> None:
+    """Write ``last.pt``, tensors and plain types only; the one before becomes ``previous.pt``.
 
     Raises
     ------
     TrainingError
         If it cannot be written.
     """
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     content = {
         "version": VERSION,
         "network": state.network.state_dict(),
         "averaged": state.averaged.state_dict(),
         "optimiser": state.optimiser.state_dict(),
-        "random": torch.get_rng_state(),
-        "random_cuda": cuda,
         "identity": state.identity,
         **{name: getattr(state, name) for name in RUNNING},
     }
-    _write(path, content)
+    _write(folder / LAST, content, previous=folder / PREVIOUS)
 
 
 def save_weights(path: Path, state: State) -> None:
@@ -124,14 +144,16 @@ def save_weights(path: Path, state: State) -> None:
     _write(path, {"network": state.network.state_dict(), "step": state.best_step})
 
 
-def _write(path: Path, content: dict[str, Any]) -> None:
+def _write(path: Path, content: dict[str, Any], previous: Path | None = None) -> None:
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    write_atomic(path, buffer.getbuffer())
+    write_atomic(path, buffer.getbuffer(), previous=previous)
 
 
 def load_checkpoint(path: Path, state: State) -> None:
-    """Continue ``state`` from a checkpoint, random numbers included.
+    """Continue ``state`` from a checkpoint.
+
+    Random numbers are no part of it: those of a step follow from the seed and the step.
 
     Raises
     ------
@@ -152,14 +174,22 @@ def load_checkpoint(path: Path, state: State) -> None:
         state.optimiser.load_state_dict(content["optimiser"])
         for name in RUNNING:
             setattr(state, name, copy.copy(content[name]))
-        torch.set_rng_state(content["random"])
-        if content["random_cuda"] and torch.cuda.is_available():
-            torch.cuda.set_rng_state_all(content["random_cuda"])
-    except (OSError, RuntimeError, KeyError, ValueError, EOFError, UnpicklingError) as error:
+    except (
+        OSError,
+        RuntimeError,
+        KeyError,
+        TypeError,
+        ValueError,
+        EOFError,
+        UnpicklingError,
+    ) as error:
+        older = path.name == LAST and (path.parent / PREVIOUS).exists()
         raise TrainingError(
             f"the checkpoint cannot be read: {error}",
             where=str(path),
-            remedy="take another checkpoint, or train again in a new folder",
+            remedy=f"move this file away: --resume then goes on from {PREVIOUS} beside it"
+            if older
+            else "train again in a new folder",
         ) from error
 
 

@@ -22,8 +22,9 @@ def draw_losses(
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     validated = [row for row in history if "validation_loss" in row]
-    steps = [row["step"] for row in history]
-    left.plot(steps, [row["loss"] for row in history], lw=0.8, color="0.6", label="training")
+    trained = [row for row in history if "loss" in row]
+    steps = [row["step"] for row in trained]
+    left.plot(steps, [row["loss"] for row in trained], lw=0.8, color="0.6", label="training")
     checks = [row["step"] for row in validated]
     left.plot(
         checks,
@@ -34,7 +35,7 @@ def draw_losses(
         label="validation",
     )
     # A high first loss would flatten everything that matters.
-    shown = [row["loss"] for row in history[len(history) // 20 :]]
+    shown = [row["loss"] for row in trained[len(trained) // 20 :]]
     shown += [row["validation_loss"] for row in validated]
     if shown:
         low, high = min(shown), max(np.percentile(shown, 99), min(shown) + 1e-6)

@@ -1,4 +1,4 @@
-"""Ctrl-C as a wish to stop, not as a blow in the middle of a step."""
+"""Ctrl-C and SIGTERM as a wish to stop, not as a blow in the middle of a step."""
 
 from __future__ import annotations
 
@@ -8,18 +8,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+"""Ctrl-C, and what SLURM sends before a job's time is over."""
+
 
 @contextmanager
 def interruptible(cancel: threading.Event | None) -> Iterator[Callable[[], bool]]:
-    """Give a function that says whether to stop: after Ctrl-C, or once ``cancel`` is set.
+    """Give a function that says whether to stop: after a signal, or once ``cancel`` is set.
 
-    A second Ctrl-C interrupts at once.  Signals reach the main thread only; in any other one
-    ``cancel`` alone counts.
+    A second Ctrl-C interrupts at once.  A signal that the caller already handles is left to the
+    caller.  Signals reach the main thread only; in any other one ``cancel`` alone counts.
     """
     pressed = threading.Event()
 
     def press(number: int, frame: FrameType | None) -> None:
-        if pressed.is_set():
+        if pressed.is_set() and number == signal.SIGINT:
             raise KeyboardInterrupt
         pressed.set()
 
@@ -29,8 +32,13 @@ def interruptible(cancel: threading.Event | None) -> Iterator[Callable[[], bool]
     if threading.current_thread() is not threading.main_thread():
         yield stopped
         return
-    before = signal.signal(signal.SIGINT, press)
+    plain = (signal.SIG_DFL, signal.default_int_handler)
+    before = {s: signal.getsignal(s) for s in SIGNALS}
+    taken = [s for s, handler in before.items() if handler in plain]
+    for number in taken:
+        signal.signal(number, press)
     try:
         yield stopped
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number in taken:
+            signal.signal(number, before[number])

@@ -2,50 +2,46 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 import yaml
+from lightning_fabric import Fabric
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
-from tisr_scope.data.patches import Batch, PatchSampler
+from tisr_scope.data.patches import PatchSampler
 from tisr_scope.errors import TrainingError
 from tisr_scope.training.checkpoint import (
+    LAST,
     State,
+    latest,
     load_checkpoint,
     save_checkpoint,
     save_weights,
     write_atomic,
 )
-from tisr_scope.training.figures import draw_losses, draw_samples
 from tisr_scope.training.interrupt import interruptible
 from tisr_scope.training.losses import objective
+from tisr_scope.training.processes import (
+    agree,
+    average_gradients,
+    first_process,
+    gather,
+    open_fabric,
+)
+from tisr_scope.training.records import Records
 from tisr_scope.training.settings import TrainingSettings
+from tisr_scope.training.start import new_state, random_apart, seed_patch, shared_network
 from tisr_scope.training.validation import ValidationSet, validate, validation_set
 
-Ending = Literal["steps", "time", "cancelled"]
+Ending = Literal["steps", "time", "no improvement", "cancelled"]
 Progress = Callable[[int, int], None]
-
-FLOW_NETWORK = "spynet."
-COLUMNS = (
-    "step",
-    "minutes",
-    "learning_rate",
-    "gradient_norm",
-    "loss",
-    "validation_loss",
-    "validation_psnr_db",
-    "bilinear_psnr_db",
-)
 
 
 @dataclass(frozen=True)
@@ -64,6 +60,18 @@ class TrainingSummary:
     """Written where the run came to its end; a cancelled run can be resumed."""
 
 
+@dataclass(frozen=True)
+class _Run:
+    """What stays the same over all steps."""
+
+    fabric: Fabric
+    settings: TrainingSettings
+    sampler: PatchSampler
+    model: nn.Module
+    """The network as the processes share it; gradients of all are averaged."""
+    flow: list[nn.Parameter] = field(default_factory=list)
+
+
 def fit(
     network: nn.Module,
     training: PatchSampler,
@@ -73,74 +81,93 @@ def fit(
     *,
     architecture: dict[str, Any],
     resume: bool = False,
+    judge_start: bool = False,
     progress: Progress | None = None,
     cancel: threading.Event | None = None,
     device: torch.device | str = "cpu",
+    fabric: Fabric | None = None,
 ) -> TrainingSummary:
     """Train a network in place; it ends with the best averaged weights.
 
-    Writes ``checkpoints/last.pt`` and ``best.pt``, ``history.csv``, ``settings.yaml``,
-    ``losses.png`` and ``samples.png`` under ``out``.  Ctrl-C or ``cancel`` ends the run cleanly
-    after the present step.
+    Writes ``checkpoints/last.pt``, ``previous.pt`` and ``best.pt``, ``history.csv``,
+    ``settings.yaml``, ``losses.png`` and ``samples.png`` under ``out``.  Ctrl-C, SIGTERM or
+    ``cancel`` ends the run cleanly after the present step.
 
     Parameters
     ----------
     network : Module
         Maps (batch, time, 1, y, x) to (batch, time, 1 or 2, f*y, f*x).
     training, validation : PatchSampler
+        The batch of ``training`` is that of all processes together.
     settings : TrainingSettings
     out : Path
     architecture : dict of plain types
         Kept in the checkpoint; a resumed run must have the same.
     resume : bool
-        Continue from ``last.pt`` where there is one; without it such a folder is refused.
+        Continue from the last checkpoint where there is one; without it such a folder is refused.
+    judge_start : bool
+        Validate before the first step too: a network that is good already must not get worse.
     progress : callable, optional
         Gets (done, total): steps, or seconds where the run has no number of steps.
     cancel : threading.Event, optional
     device : torch device
+        Of a single process; ``fabric`` has its own.
+    fabric : Fabric, optional
+        Launched processes, see :func:`~tisr_scope.training.processes.open_fabric`.
 
     Raises
     ------
     TrainingError
         If a loss or gradient is not finite, a file cannot be written, the folder holds a run
-        already, or the checkpoint belongs to another run.
+        already, the checkpoint belongs to another run, or the batch cannot be shared.
     """
+    if fabric is None:
+        fabric = open_fabric(device, processes=1, precision=settings.precision)
     folder = out / "checkpoints"
-    last = folder / "last.pt"
-    if last.exists() and not resume:
+    found = latest(folder)
+    if found is not None and not resume:
         raise TrainingError(
             "the folder already holds a training run",
             where=str(out),
             remedy="resume it, or choose another folder",
         )
     _no_leak(training, validation)
+    settings.share(fabric.world_size)
     _make(folder)
-    network.to(device).train()
-    state = _start(network, settings, architecture)
-    if last.exists():
-        load_checkpoint(last, state)
-    write_atomic(out / "settings.yaml", yaml.safe_dump(settings.model_dump(mode="json")).encode())
-    checks = validation_set(validation, settings.validation_patches, device)
-
+    network.to(fabric.device).train()
+    state, flow = new_state(network, settings, architecture)
+    if found is not None:
+        load_checkpoint(found, state)
+    fabric.barrier()  # no process may write a checkpoint that another still looks for
+    content = yaml.safe_dump(settings.model_dump(mode="json")).encode()
+    first_process(fabric, lambda: write_atomic(out / "settings.yaml", content))
+    checks = validation_set(validation, settings.validation_patches, fabric.device)
+    records = Records(out, validation, checks)
     began = time.perf_counter() - 60 * state.minutes
-    with interruptible(cancel) as stopped:
-        while (ended := _ending(state, settings, stopped)) is None:
-            batch = training.batch(state.step)
-            loss, norm = _step(state, batch, settings, device)
-            state.minutes = (time.perf_counter() - began) / 60
+    with interruptible(cancel) as stopped, random_apart(fabric.device):
+        run = _Run(fabric, settings, training, shared_network(network, settings, fabric), flow)
+        if fabric.is_global_zero:
+            records.open_board(state.step)
+        if judge_start and state.step == 0:
+            _validate(state, checks, records)
+        stop = agree(fabric, stopped(), state.minutes)[0]
+        while (ended := _ending(state, settings, stop)) is None:
+            loss, norm = _step(run, state)
             state.losses.append(loss)
-            last_step = _ending(state, settings) is not None
-            if state.step % settings.log_every == 0 or last_step:
-                _log(state, settings, norm)
-            if state.step % settings.validate_every == 0 or last_step:
-                _validate(state, checks)
-            if state.step % settings.checkpoint_every == 0:
-                _save(state, checks, out)
             if progress is not None:
                 progress(*_progress(state, settings))
-        _save(state, checks, out)
+            stop, state.minutes = agree(fabric, stopped(), (time.perf_counter() - began) / 60)
+            last_step = _ending(state, settings) is not None
+            if state.step % settings.log_every == 0 or last_step:
+                _log(state, settings, norm, records)
+            if state.step % settings.validate_every == 0 or last_step:
+                _validate(state, checks, records)
+            if state.step % settings.checkpoint_every == 0:
+                _save(fabric, state, folder, records)
+        _save(fabric, state, folder, records)
         if ended != "cancelled":
-            _finish(state, validation, checks, out)
+            _finish(fabric, state, folder, records)
+        records.close()
     return TrainingSummary(
         ended=ended,
         steps=state.step,
@@ -149,94 +176,72 @@ def fit(
         validation_loss=state.best_loss,
         validation_psnr_db=state.best_psnr_db,
         bilinear_psnr_db=checks.bilinear_psnr_db,
-        checkpoint=last,
+        checkpoint=folder / LAST,
     )
 
 
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise TrainingError(
-            f"the folder cannot be made: {error.strerror}",
-            where=str(folder),
-            remedy="choose a folder that you may write to",
-        ) from error
-
-
-def _start(network: nn.Module, settings: TrainingSettings, architecture: dict[str, Any]) -> State:
-    flow = [p for name, p in network.named_parameters() if name.startswith(FLOW_NETWORK)]
-    flow_ids = {id(p) for p in flow}
-    rest = [p for p in network.parameters() if id(p) not in flow_ids]
-    groups: list[dict[str, Any]] = [{"params": rest, "factor": 1.0}]
-    if flow:
-        groups.append({"params": flow, "factor": settings.flow_rate_factor})
-    elif settings.flow_rate_factor != 1:
-        raise TrainingError(
-            "the network has no optical flow to train at another rate",
-            remedy="leave flow_rate_factor at 1",
-        )
-
-    def follow(average: Tensor, weights: Tensor, count: Tensor | int) -> Tensor:
-        # A short memory at first: the random start must not linger in the average.
-        decay = min(settings.ema_decay, (1 + int(count)) / (10 + int(count)))
-        return average.lerp(weights, 1 - decay)
-
-    ends = {"steps", "max_minutes"}
-    return State(
-        network=network,
-        averaged=AveragedModel(network, avg_fn=follow),
-        optimiser=torch.optim.Adam(groups, lr=settings.learning_rate, betas=settings.betas),
-        identity={
-            "architecture": architecture,
-            "settings": settings.model_dump(mode="json", exclude=ends),
-        },
-    )
-
-
-def _step(
-    state: State, batch: Batch, settings: TrainingSettings, device: torch.device | str
-) -> tuple[float, float]:
-    """One optimiser step; gives the loss and the length of the gradient."""
+def _step(run: _Run, state: State) -> tuple[float, float]:
+    """One optimiser step of all processes; gives the loss and the length of the gradient."""
+    settings, fabric = run.settings, run.fabric
     rate = settings.rate(state.step, state.minutes)
     for group in state.optimiser.param_groups:
         group["lr"] = rate * group["factor"]
-    inputs = torch.from_numpy(batch.inputs).to(device)
-    targets = torch.from_numpy(batch.targets).to(device)
-    output = state.network(inputs)
-    value = objective(output, targets, mean_only=state.step < settings.l1_warmup_steps)
+    batch = run.sampler.batch(state.step, fabric.global_rank, fabric.world_size)
+    share = len(batch.inputs)
+    at_once = settings.micro_batch or share
     state.optimiser.zero_grad(set_to_none=True)
-    torch.autograd.backward(value)
+    losses: list[Tensor] = []
+    for first in range(0, share, at_once):
+        part = slice(first, first + at_once)
+        inputs = torch.from_numpy(batch.inputs[part]).to(fabric.device)
+        targets = torch.from_numpy(batch.targets[part]).to(fabric.device)
+        seed_patch(settings.seed, state.step, fabric.global_rank * share + first)
+        with average_gradients(fabric, run.model, now=first + at_once >= share):
+            output = run.model(inputs)
+            value = objective(output, targets, mean_only=state.step < settings.l1_warmup_steps)
+            fabric.backward(value * (at_once / share))
+        # The history holds the loss of the paper, whatever is optimised, so that it is one curve.
+        pairs = zip(output.detach(), targets, strict=True)
+        losses += [objective(o[None], t[None]) for o, t in pairs]
+    if state.step < settings.flow_frozen_steps:
+        for parameter in run.flow:
+            parameter.grad = None
     longest = math.inf if settings.clip_norm is None else settings.clip_norm
     norm = float(nn.utils.clip_grad_norm_(state.network.parameters(), longest))
-    # The history holds the loss of the paper, whatever is optimised, so that it is one curve.
-    loss = float(objective(output.detach(), targets))
-    if not math.isfinite(loss) or not math.isfinite(norm):
-        origin = "\n         ".join(str(draw) for draw in batch.draws)
-        raise TrainingError(
-            f"loss {loss:g} with gradient {norm:g} at step {state.step}; "
-            "the last checkpoint is from before",
-            where=origin,
-            remedy="look at these patches, then resume with a lower learning rate or clip_norm",
-        )
+    every = gather(fabric, torch.stack(losses)).tolist()
+    _require_finite(run, state.step, every, norm)
     state.optimiser.step()
     state.averaged.update_parameters(state.network)
     state.step += 1
-    return loss, norm
+    return sum(every) / len(every), norm
 
 
-def _ending(
-    state: State, settings: TrainingSettings, stopped: Callable[[], bool] = lambda: False
-) -> Ending | None:
+def _require_finite(run: _Run, step: int, losses: list[float], norm: float) -> None:
+    """Name the patches with a loss that is no number; all of them if only the gradient is none."""
+    if math.isfinite(norm) and all(map(math.isfinite, losses)):
+        return
+    draws = run.sampler.draws(step)
+    guilty = [d for d, loss in zip(draws, losses, strict=True) if not math.isfinite(loss)]
+    worst = next((loss for loss in losses if not math.isfinite(loss)), losses[0])
+    raise TrainingError(
+        f"loss {worst:g} with gradient {norm:g} at step {step}; the last checkpoint is from before",
+        where="\n         ".join(str(draw) for draw in guilty or draws),
+        remedy="look at these patches, then resume with a lower learning rate or clip_norm",
+    )
+
+
+def _ending(state: State, settings: TrainingSettings, stop: bool = False) -> Ending | None:
     if settings.steps is not None and state.step >= settings.steps:
         return "steps"
     if settings.max_minutes is not None and state.minutes >= settings.max_minutes:
         return "time"
-    return "cancelled" if stopped() else None
+    if settings.patience is not None and state.worse_validations >= settings.patience:
+        return "no improvement"
+    return "cancelled" if stop else None
 
 
-def _log(state: State, settings: TrainingSettings, norm: float) -> None:
-    row = {
+def _log(state: State, settings: TrainingSettings, norm: float, records: Records) -> None:
+    row: dict[str, float | int] = {
         "step": state.step,
         "minutes": state.minutes,
         "learning_rate": settings.rate(state.step - 1, state.minutes),
@@ -245,9 +250,11 @@ def _log(state: State, settings: TrainingSettings, norm: float) -> None:
     }
     state.history.append(row)
     state.losses = []
+    records.log(row)
 
 
-def _validate(state: State, checks: ValidationSet) -> None:
+def _validate(state: State, checks: ValidationSet, records: Records) -> None:
+    """Judge the averaged weights; every process does, so that all agree on the best."""
     score = validate(state.averaged, checks)
     if not math.isfinite(score.loss):
         raise TrainingError(
@@ -263,37 +270,39 @@ def _validate(state: State, checks: ValidationSet) -> None:
         state.history[-1].update(row)
     else:
         state.history.append({"step": state.step, "minutes": state.minutes, **row})
-    if score.loss < state.best_loss:
-        state.keep_best(score.loss, score.psnr_db)
+    records.log({"step": state.step, **row})
+    state.judge(score.loss, score.psnr_db)
 
 
-def _save(state: State, checks: ValidationSet, out: Path) -> None:
-    save_checkpoint(out / "checkpoints" / "last.pt", state)
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, COLUMNS)
-    writer.writeheader()
-    writer.writerows(state.history)
-    write_atomic(out / "history.csv", text.getvalue().encode())
-    draw_losses(state.history, out / "losses.png", bilinear_psnr_db=checks.bilinear_psnr_db)
+def _save(fabric: Fabric, state: State, folder: Path, records: Records) -> None:
+    def write() -> None:
+        save_checkpoint(folder, state)
+        records.write(state)
+
+    first_process(fabric, write)
 
 
-def _finish(state: State, validation: PatchSampler, checks: ValidationSet, out: Path) -> None:
+def _finish(fabric: Fabric, state: State, folder: Path, records: Records) -> None:
     """Give the network its best averaged weights and show what it does."""
     state.network.load_state_dict(state.best)
     state.network.eval()
-    save_weights(out / "checkpoints" / "best.pt", state)
-    with torch.inference_mode():
-        output = state.network(checks.inputs[0])[:, :, 0]
-    rows, middle = min(len(output), 4), output.shape[1] // 2
-    draws = validation.batch(0).draws[:rows]
-    draw_samples(
-        checks.inputs[0][:rows, middle, 0].cpu().numpy(),
-        output[:rows, middle].cpu().numpy(),
-        checks.targets[0][:rows, middle, 0].cpu().numpy(),
-        out / "samples.png",
-        pixel_size_um=validation.pixel_size_um,
-        labels=[f"{draw.recording}\nlevel {draw.level + 1}" for draw in draws],
-    )
+
+    def write() -> None:
+        save_weights(folder / "best.pt", state)
+        records.show(state.network)
+
+    first_process(fabric, write)
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrainingError(
+            f"the folder cannot be made: {error.strerror}",
+            where=str(folder),
+            remedy="choose a folder that you may write to",
+        ) from error
 
 
 def _progress(state: State, settings: TrainingSettings) -> tuple[int, int]:

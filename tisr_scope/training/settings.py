@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from tisr_scope.data.normalise import Normalisation
 from tisr_scope.data.patches import PatchSettings
+from tisr_scope.errors import TrainingError
 from tisr_scope.profiles.schema import Frozen
 
 Count = Annotated[int, Field(ge=1)]
@@ -16,11 +17,18 @@ Rate = Annotated[float, Field(gt=0, le=1)]
 
 
 class TrainingSettings(Frozen):
-    """One training run; a run ends at ``steps`` or ``max_minutes``, whichever comes first."""
+    """One training run; a run ends at ``steps`` or ``max_minutes``, whichever comes first.
+
+    The settings say nothing of processes: a batch is shared by however many there are, and the
+    same settings give the same weights, but for rounding, on one processor or on many.
+    """
 
     steps: Count | None = None
     max_minutes: Annotated[float, Field(gt=0)] | None = None
     batch: Count = 3
+    """Patches of a step, over all processes together."""
+    micro_batch: Count | None = None
+    """Patches that go through the network at once, for less memory; all of a process otherwise."""
     patches: PatchSettings = PatchSettings()
     normalisation: Normalisation = Normalisation()
     seed: Annotated[int, Field(ge=0)] = 0
@@ -39,6 +47,8 @@ class TrainingSettings(Frozen):
     )
     flow_rate_factor: Annotated[float, Field(ge=0, le=1)] = 1.0
     """Learning rate of the optical flow network over that of the rest."""
+    flow_frozen_steps: Annotated[int, Field(ge=0)] = 0
+    """Steps at the start in which the optical flow network keeps its weights."""
     clip_norm: Annotated[float, Field(gt=0)] | None = 1.0
     """Longest gradient; longer ones are shortened to it."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.998
@@ -46,6 +56,15 @@ class TrainingSettings(Frozen):
     l1_warmup_steps: Annotated[int, Field(ge=0)] = 200
     """Steps with L1 before the Laplace likelihood of a Bayesian network."""
 
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Of the products; weights, averages and losses are always in single precision."""
+    recompute: bool = False
+    """Compute activations twice instead of keeping them: less memory, a third more time."""
+    compile: bool = False
+    """Compile the network with torch.compile: slow to start, faster steps."""
+
+    patience: Count | None = None
+    """Validations in a row without a better loss after which the run ends."""
     log_every: Count = 20
     validate_every: Count = 250
     validation_patches: Count = 12
@@ -55,7 +74,26 @@ class TrainingSettings(Frozen):
     def _ends(self) -> TrainingSettings:
         if self.steps is None and self.max_minutes is None:
             raise ValueError("a run needs an end: give steps, max_minutes or both")
+        if self.micro_batch is not None and self.batch % self.micro_batch:
+            raise ValueError(f"a batch of {self.batch} is no multiple of {self.micro_batch}")
         return self
+
+    def share(self, processes: int) -> int:
+        """Patches of a step for each process.
+
+        Raises
+        ------
+        TrainingError
+            If the batch cannot be shared evenly.
+        """
+        at_once = self.micro_batch or 1
+        if self.batch % (processes * at_once):
+            raise TrainingError(
+                f"a batch of {self.batch} patches cannot be shared evenly by {processes} processes"
+                + (f", {at_once} at once" if at_once > 1 else ""),
+                remedy=f"choose a batch that is a multiple of {processes * at_once}",
+            )
+        return self.batch // processes
 
     def fraction(self, step: int, minutes: float) -> float:
         """Part of the run that is done, 0 to 1: by steps where given, else by time."""

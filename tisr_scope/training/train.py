@@ -1,39 +1,52 @@
-"""From a folder of pairs to a model bundle."""
+"""From a folder of pairs to a model bundle, from random weights or from those of another model."""
 
 from __future__ import annotations
 
-import json
 import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning_fabric import Fabric
 
-from tisr_scope.data.pairs import load_pair, pair_folders
-from tisr_scope.data.patches import PatchSampler
+from tisr_scope.data.normalise import Normalisation
+from tisr_scope.data.patches import PatchSampler, PatchSettings
 from tisr_scope.errors import TrainingError
-from tisr_scope.networks.bundle import BundleOptics, save_bundle
+from tisr_scope.networks.bundle import Bundle, load_bundle, save_bundle
 from tisr_scope.networks.dpa_tisr import DpaTisr, DpaTisrConfig, parameter_count
+from tisr_scope.training.before_after import compare_models, mean_score, write_report
 from tisr_scope.training.loop import Progress, TrainingSummary, fit
+from tisr_scope.training.material import (
+    Material,
+    Part,
+    read_material,
+    require_same_optics,
+    require_upscale,
+)
+from tisr_scope.training.processes import first_process, open_fabric
 from tisr_scope.training.settings import TrainingSettings
-from tisr_scope.types import PairedStack
+from tisr_scope.training.start import random_apart
 
 LICENCE = "CC-BY-4.0"
 
 
 def train(
     pairs: Path | str,
-    config: DpaTisrConfig,
+    config: DpaTisrConfig | None,
     settings: TrainingSettings,
     out: Path | str,
     *,
+    start: str | Path | None = None,
     resume: bool = False,
     progress: Progress | None = None,
     cancel: threading.Event | None = None,
     device: torch.device | str = "cpu",
+    fabric: Fabric | None = None,
+    channel: str | None = None,
+    mixed: bool = False,
     name: str = "bundle",
-    licence: str = LICENCE,
+    licence: str | None = None,
     provenance: dict[str, Any] | None = None,
 ) -> TrainingSummary:
     """Train a network on prepared pairs and write a model bundle.
@@ -45,12 +58,16 @@ def train(
     ----------
     pairs : path
         Folder written by 'tisr prepare'.
-    config : DpaTisrConfig
-        Architecture; a Bayesian one is trained with the Laplace likelihood, others with L1.
+    config : DpaTisrConfig or None
+        Architecture; a Bayesian one is trained with the Laplace likelihood, others with L1.  None
+        with ``start``, whose architecture it is.
     settings : TrainingSettings
     out : path
         Gets ``checkpoints/``, ``history.csv``, ``settings.yaml``, ``losses.png``,
-        ``samples.png`` and, where the run comes to its end, the bundle folder ``name``.
+        ``samples.png`` and, where the run comes to its end, the bundle folder ``name``; with
+        ``start`` also ``before_after.json`` and ``before_after.png``.
+    start : str or path, optional
+        Bundle to start from instead of random weights.  Its normalisation is kept.
     resume : bool
         Continue a run that is in ``out``; starts one where there is none.
     progress : callable, optional
@@ -58,103 +75,165 @@ def train(
     cancel : threading.Event, optional
         Ends the run after the present step, with a checkpoint.
     device : torch device
-    name, licence : str
+        Of a single process.
+    fabric : Fabric, optional
+        Launched processes instead, see :func:`~tisr_scope.training.processes.open_fabric`; the
+        first of them writes.
+    channel : str, optional
+        Only pairs of this channel.
+    mixed : bool
+        Take recordings together that differ in pixel size, optics or the making of their target.
+    name : str
         Of the bundle.
+    licence : str, optional
+        Of the bundle; that of ``start``, or CC-BY-4.0.
     provenance : dict, optional
         Plain types kept in the bundle.
 
     Raises
     ------
     TrainingError
-        See :func:`tisr_scope.training.loop.fit`; also if the device is absent.
+        See :func:`tisr_scope.training.loop.fit`; also if the device is absent, pairs differ, or
+        do not fit the network or the model to start from.
     DataError
-        If the pairs cannot be read or do not fit the network.
+        If the pairs cannot be read.
+    BundleError
+        If the model to start from cannot be read.
     """
-    device, out = torch.device(device), Path(out)
-    _check_device(device)
-    folders = {part: pair_folders(Path(pairs), part) for part in ("train", "validation")}
-    stacks = {part: [load_pair(folder) for folder in found] for part, found in folders.items()}
-    _check_upscale(stacks["train"] + stacks["validation"], config)
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
+    out = Path(out)
+    if fabric is None:
+        fabric = open_fabric(device, processes=1, precision=settings.precision)
+    source = None if start is None else load_bundle(start)
+    config, settings = _agreed(config, settings, source)
+    material = read_material(Path(pairs), channel=channel, mixed=mixed)
+    require_upscale(material, config.upscale)
+    if source is not None and not mixed:
+        require_same_optics(material, source)
+    with random_apart(fabric.device):
         torch.manual_seed(settings.seed)
         network = DpaTisr(config)
+        if source is not None:
+            network.load_state_dict(source.weights)
         summary = fit(
             network,
-            PatchSampler(
-                stacks["train"],
-                settings.normalisation,
-                settings.patches,
-                batch=settings.batch,
-                seed=settings.seed,
-            ),
-            PatchSampler(
-                stacks["validation"],
-                settings.normalisation,
-                settings.patches.without_augmentation(),
-                batch=settings.batch,
-                seed=settings.seed,
+            _sampler(material, "train", settings, settings.patches, mixed),
+            _sampler(
+                material, "validation", settings, settings.patches.without_augmentation(), mixed
             ),
             settings,
             out,
-            architecture=config.model_dump(mode="json"),
+            architecture=config.model_dump(mode="json")
+            | ({} if source is None else {"started_from": source.weights_hash}),
             resume=resume,
+            judge_start=source is not None,
             progress=progress,
             cancel=cancel,
-            device=device,
+            fabric=fabric,
         )
     if summary.ended == "cancelled":
         return summary
-    record = _record(summary, settings, stacks, parameter_count(network))
-    bundle = save_bundle(
-        out / name,
-        network,
-        normalisation=settings.normalisation,
-        optics=_optics(folders["train"][0], stacks["train"][0]),
-        training=record | {"provenance": provenance or {}},
-        licence=licence,
-        card=_card(name, config, record),
-    )
-    return replace(summary, bundle=bundle.path)
 
-
-def _check_device(device: torch.device) -> None:
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise TrainingError(
-            "there is no CUDA device that torch can use",
-            where=str(device),
-            remedy="install a driver and a CUDA build of torch, or train with --device cpu",
+    def write() -> None:
+        record = _record(summary, settings, material, parameter_count(network))
+        record["provenance"] = provenance or {}
+        if source is not None:
+            record["started_from"] = {"name": source.name, "weights_sha256": source.weights_hash}
+            record["before_after"] = _report(source, network, material, settings, out, fabric)
+        save_bundle(
+            out / name,
+            network,
+            normalisation=settings.normalisation,
+            optics=material.optics,
+            training=record,
+            licence=licence or (LICENCE if source is None else source.licence),
+            card=_card(name, config, record),
         )
 
+    first_process(fabric, write)
+    return replace(summary, bundle=out / name)
 
-def _check_upscale(stacks: list[PairedStack], config: DpaTisrConfig) -> None:
-    for stack in stacks:
-        if stack.upscale != config.upscale:
+
+def _agreed(
+    config: DpaTisrConfig | None, settings: TrainingSettings, source: Bundle | None
+) -> tuple[DpaTisrConfig, TrainingSettings]:
+    """Architecture and settings; those of a model to start from cannot be changed."""
+    if source is None:
+        if config is None:
             raise TrainingError(
-                f"the targets are x{stack.upscale}, the network enlarges x{config.upscale}",
-                where=stack.name,
-                remedy=f"choose upscale {stack.upscale}",
+                "a run needs an architecture", remedy="choose a preset, or a model to start from"
             )
+        return config, settings
+    if config is not None and config != source.config:
+        different = [
+            key
+            for key, value in config.model_dump().items()
+            if value != getattr(source.config, key)
+        ]
+        raise TrainingError(
+            f"the model to start from has another {', '.join(different)}",
+            where=str(source.path),
+            remedy="leave the architecture out: it is that of the model",
+        )
+    rule = settings.normalisation
+    if rule not in (Normalisation(), source.normalisation):
+        raise TrainingError(
+            "the settings state another normalisation than the model was trained with",
+            where=str(source.path),
+            remedy="leave normalisation out of the recipe: it is that of the model",
+        )
+    return source.config, settings.model_copy(update={"normalisation": source.normalisation})
 
 
-def _optics(folder: Path, stack: PairedStack) -> BundleOptics:
-    otf = json.loads((folder / "pair.json").read_text(encoding="utf-8"))["made_from"]["otf"]
-    return BundleOptics(
-        numerical_aperture=otf["numerical_aperture"],
-        emission_nm=otf["emission_nm"],
-        pixel_size_um=stack.pixel_size_um,
-        interval_s=stack.interval_s,
+def _sampler(
+    material: Material,
+    part: Part,
+    settings: TrainingSettings,
+    patches: PatchSettings,
+    mixed: bool,
+) -> PatchSampler:
+    return PatchSampler(
+        material.stacks[part],
+        settings.normalisation,
+        patches,
+        batch=settings.batch,
+        seed=settings.seed,
+        mixed=mixed,
     )
+
+
+def _report(
+    source: Bundle,
+    network: DpaTisr,
+    material: Material,
+    settings: TrainingSettings,
+    out: Path,
+    fabric: Fabric,
+) -> dict[str, Any]:
+    """Compare the model with the one it started from; gives the means for the bundle."""
+    found = compare_models(
+        source.network(fabric.device),
+        network.eval(),
+        material.stacks["validation"],
+        settings.normalisation,
+        frames=settings.patches.frames,
+        device=fabric.device,
+    )
+    about = {"started_from": source.name, "weights_sha256": source.weights_hash}
+    write_report(found, out, level=0, about=about)
+    means = {method: mean_score(found, method) for method in ("before", "after")}
+    return {
+        method: {"psnr_db": round(score.psnr_db, 3), "ssim": round(score.ssim, 4)}
+        for method, score in means.items()
+    }
 
 
 def _record(
     summary: TrainingSummary,
     settings: TrainingSettings,
-    stacks: dict[str, list[PairedStack]],
+    material: Material,
     parameters: int,
 ) -> dict[str, Any]:
     """What the bundle says about its training, in plain types."""
-    names = {part: sorted({s.name for s in found}) for part, found in stacks.items()}
     return {
         "steps": summary.steps,
         "minutes": round(summary.minutes, 2),
@@ -163,9 +242,9 @@ def _record(
         "validation_psnr_db": round(summary.validation_psnr_db, 3),
         "bilinear_psnr_db": round(summary.bilinear_psnr_db, 3),
         "parameters": parameters,
-        "channels": sorted({s.channel for s in stacks["train"]}),
-        "levels": max(len(s.widefield) for s in stacks["train"]),
-        "recordings": names,
+        "channels": sorted({s.channel for s in material.stacks["train"]}),
+        "levels": max(len(s.widefield) for s in material.stacks["train"]),
+        "recordings": material.names,
         "settings": settings.model_dump(mode="json"),
     }
 
@@ -182,9 +261,19 @@ def _card(name: str, config: DpaTisrConfig, record: dict[str, Any]) -> str:
 - Data: {counts["train"]} recordings to train on, {counts["validation"]} to choose the weights by;
   channels {", ".join(record["channels"])}; {record["levels"]} laser levels.
 - Training: {record["steps"]} steps in {record["minutes"]:.0f} minutes; weights of step
-  {record["best_step"]}.
+  {record["best_step"]}.{_transfer(record)}
 - PSNR on patches of the validation recordings: {record["validation_psnr_db"]:.2f} dB; the input
   enlarged bilinearly: {record["bilinear_psnr_db"]:.2f} dB (both after the best linear transform).
 
 `model.yaml` holds every setting. Without a `calibration.json` its confidence is uncalibrated.
 """
+
+
+def _transfer(record: dict[str, Any]) -> str:
+    if "started_from" not in record:
+        return ""
+    before, after = (record["before_after"][method] for method in ("before", "after"))
+    return f"""
+- Fine-tuned from {record["started_from"]["name"]}. On whole frames of the validation recordings:
+  PSNR {before["psnr_db"]:.2f} dB before, {after["psnr_db"]:.2f} dB after; SSIM
+  {before["ssim"]:.3f} before, {after["ssim"]:.3f} after."""

@@ -1,0 +1,101 @@
+"""What a run leaves to look at: a table, TensorBoard where it is installed, pictures."""
+
+from __future__ import annotations
+
+import csv
+import io
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from tisr_scope.data.patches import PatchSampler
+from tisr_scope.training.checkpoint import State, write_atomic
+from tisr_scope.training.figures import draw_losses, draw_samples
+from tisr_scope.training.validation import ValidationSet
+
+COLUMNS = (
+    "step",
+    "minutes",
+    "learning_rate",
+    "gradient_norm",
+    "loss",
+    "validation_loss",
+    "validation_psnr_db",
+    "bilinear_psnr_db",
+)
+TENSORBOARD = "tensorboard"
+ROWS = 4
+
+
+class Records:
+    """Files of a run that a person reads; written again from the history at every checkpoint.
+
+    Parameters
+    ----------
+    out : Path
+        Gets ``history.csv``, ``losses.png``, ``samples.png`` and, where TensorBoard is installed,
+        its files under ``tensorboard``.
+    validation : PatchSampler
+    checks : ValidationSet
+        Its first patches are shown.
+    """
+
+    def __init__(self, out: Path, validation: PatchSampler, checks: ValidationSet) -> None:
+        self.out = out
+        self.checks = checks
+        self.pixel_size_um = validation.pixel_size_um
+        self.labels = [f"{d.recording}\nlevel {d.level + 1}" for d in validation.draws(0)]
+        self.board: Any = None
+
+    def open_board(self, step: int) -> None:
+        """Start TensorBoard's files at a step; later entries of an interrupted run are hidden."""
+        if find_spec("tensorboard") is None:
+            return
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.board = SummaryWriter(str(self.out / TENSORBOARD), purge_step=step)
+
+    def log(self, row: dict[str, float | int]) -> None:
+        """Hand one row of the history to TensorBoard."""
+        if self.board is not None:
+            for name in set(row) & set(COLUMNS[2:]):
+                self.board.add_scalar(name, row[name], row["step"])
+
+    def write(self, state: State) -> None:
+        """Table and pictures of the run so far."""
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, COLUMNS)
+        writer.writeheader()
+        writer.writerows(state.history)
+        write_atomic(self.out / "history.csv", text.getvalue().encode())
+        baseline = self.checks.bilinear_psnr_db
+        draw_losses(state.history, self.out / "losses.png", bilinear_psnr_db=baseline)
+        self.show(state.averaged)
+        if self.board is not None:
+            self.board.flush()
+
+    def show(self, network: nn.Module) -> None:
+        """Draw what a network makes of the first validation patches."""
+        inputs, targets = self.checks.inputs[0][:ROWS], self.checks.targets[0][:ROWS]
+        middle = inputs.shape[1] // 2
+        was_training = network.training
+        network.eval()
+        with torch.inference_mode():
+            output = network(inputs)[:, middle, 0]
+        network.train(was_training)
+        draw_samples(
+            inputs[:, middle, 0].cpu().numpy(),
+            output.float().cpu().numpy(),
+            targets[:, middle, 0].cpu().numpy(),
+            self.out / "samples.png",
+            pixel_size_um=self.pixel_size_um,
+            labels=self.labels[:ROWS],
+        )
+
+    def close(self) -> None:
+        """Close TensorBoard's files."""
+        if self.board is not None:
+            self.board.close()
