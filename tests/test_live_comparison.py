@@ -17,7 +17,7 @@ from tiny_model import tiny_bundle
 from tisr_scope.inference import comparison
 from tisr_scope.inference.comparison import SimComparison, SimStatus
 from tisr_scope.inference.live import LiveOptions, LiveSession, run_live
-from tisr_scope.preview.app import application, show
+from tisr_scope.preview.app import application, dispose, show
 from tisr_scope.profiles.library import find_profile, load_profile
 from tisr_scope.profiles.schema import DeviceSetting
 from tisr_scope.sim.optics import incoherent_otf
@@ -187,7 +187,7 @@ def test_window_shows_the_image_and_the_state_of_its_parameters() -> None:
     window.show_channel(1)
     assert window.sim_card.state.text() == "first channel only"
     assert window.sim.image() is None
-    window.close()
+    dispose(window)
 
 
 def test_no_panel_without_patterns() -> None:
@@ -195,7 +195,7 @@ def test_no_panel_without_patterns() -> None:
     window = LiveWindow(FakeSession())
     assert window.sim is None
     assert len(window.panels) == 4
-    window.close()
+    dispose(window)
 
 
 def test_whole_run_in_the_window(tmp_path: Path) -> None:

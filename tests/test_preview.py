@@ -16,7 +16,7 @@ from fake_session import SIZE, FakeSession
 from tisr_scope.errors import DisplayError
 from tisr_scope.inference.live import SessionStatus
 from tisr_scope.preview import colour
-from tisr_scope.preview.app import application, missing_display, show
+from tisr_scope.preview.app import application, dispose, missing_display, show
 
 pytest.importorskip("pyqtgraph")
 from tisr_scope.preview.panels import length_label, nice_length
@@ -29,8 +29,7 @@ def window() -> Iterator[LiveWindow]:
     application()
     shown = LiveWindow(FakeSession())
     yield shown
-    shown.close()
-    shown.deleteLater()
+    dispose(shown)
 
 
 def session_of(window: LiveWindow) -> FakeSession:
@@ -191,7 +190,7 @@ def test_uncalibrated_is_said_in_the_window() -> None:
     assert window.readings.calibration.text() == "not calibrated"
     assert "passes" in window.readings.reason.text()
     assert "not calibrated" in window.confidence.note
-    window.close()
+    dispose(window)
 
 
 def test_panels_zoom_and_move_together(window: LiveWindow) -> None:
@@ -301,6 +300,38 @@ def test_show_runs_to_the_end_and_saves_a_picture(tmp_path: Path) -> None:
     show(session, close_when_done=True, picture=tmp_path / "end.png")
     assert (tmp_path / "end.png").exists()
     assert not session.light_on
+
+
+def test_another_thread_never_destroys_a_window() -> None:
+    """A run goes on after its window is closed: garbage of the window must be gone by then."""
+    script = """
+import gc, sys, threading
+from pathlib import Path
+from fake_session import FakeSession
+from tisr_scope.preview.app import application, show
+
+class Ending(FakeSession):
+    def status(self):
+        assert not gc.isenabled()
+        self.ended, self.light_on = True, False
+        return super().status()
+
+application()
+show(Ending(), close_when_done=True)
+assert gc.isenabled()
+collector = threading.Thread(target=lambda: [gc.collect() for _ in range(3)])
+collector.start()
+collector.join()
+sum(range(10**6))
+print("alive")
+"""
+    folder = str(Path(__file__).parent)
+    paths = os.pathsep.join([folder, str(Path(folder).parent)])
+    environment = os.environ | {"QT_QPA_PLATFORM": "offscreen", "PYTHONPATH": paths}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "alive"), done.stderr[-2000:]
 
 
 # ------------------------------------------------------------------------------------- display

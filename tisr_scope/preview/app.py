@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tisr_scope.errors import DisplayError
 
 if TYPE_CHECKING:
-    from qtpy.QtWidgets import QApplication
+    from qtpy.QtWidgets import QApplication, QWidget
 
     from tisr_scope.preview.window import Session
 
@@ -85,6 +87,43 @@ def application() -> QApplication:
     return app
 
 
+def dispose(window: QWidget) -> None:
+    """Close a window and destroy it at once, in the thread of the windows.
+
+    Left to the garbage collector, it would be destroyed by whichever thread happens to collect,
+    and Qt ends the whole process for that: with it, a recording that is still being written.
+    """
+    from qtpy.QtCore import QCoreApplication, QEvent
+
+    window.close()
+    window.deleteLater()
+    QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+    gc.collect()
+
+
+@contextmanager
+def collecting_here() -> Iterator[Callable[[], None]]:
+    """Let no other thread collect garbage; give the function that does it in this one.
+
+    As long as there is a window, reference cycles may hold parts of it (see :func:`dispose`).
+    """
+    automatic = gc.isenabled()
+
+    def collect() -> None:
+        waiting, limits = gc.get_count(), gc.get_threshold()
+        for generation in (2, 1, 0):
+            if waiting[generation] > limits[generation]:
+                gc.collect(generation)
+                break
+
+    gc.disable()
+    try:
+        yield collect
+    finally:
+        if automatic:
+            gc.enable()
+
+
 def show(session: Session, *, close_when_done: bool = False, picture: Path | None = None) -> None:
     """Run a session in the live window; returns when the window is closed.
 
@@ -118,13 +157,16 @@ def show(session: Session, *, close_when_done: bool = False, picture: Path | Non
         if close_when_done:
             window.close()
 
-    window = LiveWindow(session, on_done=lambda: QTimer.singleShot(300, ended))
-    window.show()
-    # Lets Python see Ctrl-C: Qt's event loop alone never returns to the interpreter.
-    heartbeat = QTimer(interval=200)
-    heartbeat.timeout.connect(lambda: None)
-    heartbeat.start()
-    app.exec()
+    with collecting_here() as collect:
+        window = LiveWindow(session, on_done=lambda: QTimer.singleShot(300, ended))
+        window.show()
+        # Also lets Python see Ctrl-C: Qt's event loop alone never returns to the interpreter.
+        heartbeat = QTimer(interval=200)
+        heartbeat.timeout.connect(collect)
+        heartbeat.start()
+        app.exec()
+        heartbeat.stop()
+        dispose(window)
     if failed:
         raise failed[0]
 
