@@ -44,7 +44,7 @@ ThreadsOption = Annotated[
 
 
 @contextmanager
-def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
+def progress_bar(label: str, *, shown: bool = True) -> Iterator[Callable[[int, int], None]]:
     """Progress bar with elapsed and remaining time, as a ``(done, total)`` callback."""
     columns = (
         TextColumn("{task.description}"),
@@ -53,20 +53,23 @@ def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=err) as bar:
+    with Progress(*columns, console=err, disable=not shown) as bar:
         task = bar.add_task(label, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 @contextmanager
-def cancellable() -> Iterator[threading.Event]:
+def cancellable(*, quiet: bool = False) -> Iterator[threading.Event]:
     """Event set by the first Ctrl-C or SIGTERM; a second Ctrl-C interrupts at once."""
     cancel = threading.Event()
 
     def ask(number: int, frame: Any) -> None:
         if cancel.is_set():
-            raise KeyboardInterrupt
-        err.print("stopping cleanly; press Ctrl-C again to stop at once")
+            if number == signal.SIGINT:
+                raise KeyboardInterrupt
+            return  # launchers repeat SIGTERM while a checkpoint is being written
+        if not quiet:
+            err.print("stopping cleanly; press Ctrl-C again to stop at once")
         cancel.set()
 
     before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -12,67 +12,146 @@ from tisr_scope.cli.common import (
     DeviceOption,
     ThreadsOption,
     cancellable,
+    err,
     out,
     progress_bar,
     show_table,
     use_threads,
 )
 
+if TYPE_CHECKING:
+    from tisr_scope.networks.config import DpaTisrConfig
+
 StackOption = Annotated[float | None, typer.Option(help="Of a stack that does not say.")]
 
 
 def train(
-    pairs: Annotated[Path, typer.Argument(help="Folder of 'tisr prepare'.")],
+    source: Annotated[
+        Path, typer.Argument(help="Pairs of 'tisr prepare', recordings, or a BioTISR folder.")
+    ],
     folder: Annotated[Path, typer.Argument(help="Checkpoints, history, figures and the bundle.")],
     preset: Annotated[
-        Literal["small", "small_single_frame", "paper", "released"],
-        typer.Option(help="Architecture; all but the single-frame one are DPA-TISR."),
-    ] = "small",
+        str | None,
+        typer.Option(help="Architecture [default: the recipe's, or small]; wrong names list all."),
+    ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option("--from", metavar="BUNDLE", help="Fine-tune this model instead."),
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="YAML of training settings, or shipped: paper, released, fine_tune."),
+    ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Training steps.")] = None,
     minutes: Annotated[float | None, typer.Option(min=0.1, help="End after this time.")] = None,
-    recipe: Annotated[
-        Path | None, typer.Option(help="YAML with any of the training settings.")
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Patches of a step, over all processes.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of weights and patches.")] = None,
+    precision: Annotated[
+        Literal["fp32", "bf16"] | None, typer.Option(help="Of the products.")
+    ] = None,
+    recompute: Annotated[
+        bool | None,
+        typer.Option("--recompute/--keep", help="Less memory, a third more time."),
+    ] = None,
+    compiled: Annotated[
+        bool | None, typer.Option("--compile/--no-compile", help="Use torch.compile.")
+    ] = None,
+    freeze_flow: Annotated[
+        bool, typer.Option("--freeze-flow", help="Keep the optical flow network as it is.")
+    ] = False,
+    channel: Annotated[str | None, typer.Option(help="Only this channel.")] = None,
+    allow_mixed: Annotated[
+        bool,
+        typer.Option("--allow-mixed", help="Mix pixel sizes, optics and kinds of target."),
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a run stopped.")] = False,
     name: Annotated[str, typer.Option(help="Name of the model.")] = "bundle",
     device: DeviceOption = "cpu",
+    processes: Annotated[
+        int | None,
+        typer.Option(min=1, help="On this computer, one a GPU; torchrun and SLURM say it instead."),
+    ] = None,
     threads: ThreadsOption = None,
 ) -> None:
-    """Train a network on pairs. Ctrl-C keeps a checkpoint that --resume goes on from.
+    """Train a network. Ctrl-C or SIGTERM keeps a checkpoint that --resume goes on from.
 
     Examples
     --------
     `tisr train pairs runs/first --steps 1500`
 
-    `tisr train pairs runs/full --preset released --device cuda --recipe recipe.yaml`
+    `tisr train recordings runs/full --recipe paper --device cuda --precision bf16 --processes 4`
+
+    `tisr train new_pairs runs/actin --from microtubules_small --freeze-flow`
+
+    `torchrun --nproc-per-node 4 -m tisr_scope train pairs runs/full --device cuda`
     """
-    from tisr_scope.networks import config as presets
-    from tisr_scope.networks.dpa_tisr import single_frame
-    from tisr_scope.training.recipe import load_settings
+    from tisr_scope.data.training_source import SPLIT, find_pairs
+    from tisr_scope.training.processes import first_process, open_fabric
+    from tisr_scope.training.recipe import FINE_TUNE, load_recipe
     from tisr_scope.training.train import train as run
 
     use_threads(threads)
-    architecture = {
+    named, settings = load_recipe(
+        recipe or (FINE_TUNE if start else None),
+        steps=steps,
+        max_minutes=minutes,
+        batch=batch,
+        seed=seed,
+        precision=precision,
+        recompute=recompute,
+        compile=compiled,
+        flow_rate_factor=0.0 if freeze_flow else None,
+    )
+    architecture = None
+    if preset is not None or start is None:
+        architecture = _architecture(preset or named or "small")
+    fabric = open_fabric(device, processes=processes, precision=settings.precision)
+    fabric.launch()
+    speaks = fabric.is_global_zero
+    with cancellable(quiet=not speaks) as cancel:
+        prepared = (source / SPLIT).is_file()
+        with progress_bar("preparing", shown=speaks and not prepared) as progress:
+            pairs = first_process(
+                fabric,
+                lambda: find_pairs(source, folder / "pairs", device=device, progress=progress),
+            )
+        with progress_bar("training", shown=speaks) as progress:
+            summary = run(
+                pairs,
+                architecture,
+                settings,
+                folder,
+                start=start,
+                resume=resume,
+                progress=progress,
+                cancel=cancel,
+                fabric=fabric,
+                channel=channel,
+                mixed=allow_mixed,
+                name=name,
+            )
+    if not speaks:
+        return
+    show_table(f"Training {folder}", asdict(summary))
+    if summary.ended == "cancelled":
+        err.print("stopped; the same command with --resume goes on")
+
+
+def _architecture(name: str) -> DpaTisrConfig:
+    from tisr_scope.networks import config as presets
+    from tisr_scope.networks.dpa_tisr import single_frame
+
+    known = {
         "small": presets.small,
         "small_single_frame": lambda: single_frame(presets.small()),
         "paper": presets.paper,
         "released": presets.released,
-    }[preset]()
-    settings = load_settings(recipe, steps=steps, max_minutes=minutes, seed=seed)
-    with cancellable() as cancel, progress_bar("training") as progress:
-        summary = run(
-            pairs,
-            architecture,
-            settings,
-            folder,
-            resume=resume,
-            progress=progress,
-            cancel=cancel,
-            device=device,
-            name=name,
-        )
-    show_table(f"Training {folder}", asdict(summary))
+    }
+    if name not in known:
+        raise typer.BadParameter(f"{name!r} is none of {', '.join(known)}", param_hint="--preset")
+    return known[name]()
 
 
 def calibrate(

@@ -35,7 +35,8 @@ class Split:
         Recordings whose name starts with ``training``, ``validation`` or ``test`` and an
         underscore go there; any other name is an error.
     validation, test : float
-        Fractions of the recordings, at least one each where there are three or more.
+        Fractions of the recordings; at least one each where there are three or more, and one for
+        validation where there are two.
     seed : int
         Of the random division.
     named : mapping, optional
@@ -83,10 +84,10 @@ class Split:
                 remedy="validation + test must be below 1",
             )
         order = np.random.default_rng(self.seed).permutation(sorted(names)).tolist()
-        few = len(order) < 3
         counts = [
-            0 if few or fraction == 0 else max(1, round(fraction * len(order)))
-            for fraction in (self.validation, self.test)
+            # One recording each, as soon as one is left to train with.
+            0 if fraction == 0 or len(order) <= needed else max(1, round(fraction * len(order)))
+            for needed, fraction in ((1, self.validation), (2, self.test))
         ]
         subsets = ["validation"] * counts[0] + ["test"] * counts[1]
         subsets += ["train"] * (len(order) - len(subsets))

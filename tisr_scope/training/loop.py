@@ -165,7 +165,9 @@ def fit(
             if state.step % settings.checkpoint_every == 0:
                 _save(fabric, state, folder, records)
         _save(fabric, state, folder, records)
-        if ended != "cancelled":
+        if ended == "cancelled":
+            first_process(fabric, lambda: records.draw(state, state.averaged))
+        else:
             _finish(fabric, state, folder, records)
         records.close()
     return TrainingSummary(
@@ -289,7 +291,7 @@ def _finish(fabric: Fabric, state: State, folder: Path, records: Records) -> Non
 
     def write() -> None:
         save_weights(folder / "best.pt", state)
-        records.show(state.network)
+        records.draw(state, state.network)
 
     first_process(fabric, write)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, cast
 
 import torch
 from lightning_fabric import Fabric
@@ -20,8 +20,9 @@ from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor
 
-from tisr_scope.errors import TrainingError
+from tisr_scope.errors import TisrScopeError, TrainingError
 
+Result = TypeVar("Result")
 Precision = Literal["fp32", "bf16"]
 WAIT = timedelta(hours=6)
 """The others wait while the first process prepares data."""
@@ -86,7 +87,7 @@ def open_fabric(
     TrainingError
         If there is no such device, or fewer than there are processes.
     """
-    device = torch.device(device)
+    device = _device(device)
     started = started_processes()
     if started is not None and processes not in (None, started.local):
         raise TrainingError(
@@ -139,17 +140,33 @@ def average_gradients(fabric: Fabric, model: Any, *, now: bool) -> Iterator[None
         yield
 
 
-def first_process(fabric: Fabric, write: Callable[[], None]) -> None:
-    """Let one process write; if it cannot, all of them end with its error."""
-    problem: TrainingError | None = None
+def first_process(fabric: Fabric, work: Callable[[], Result]) -> Result:
+    """Let one process do something and tell all; if it cannot, all of them end with its error."""
+    result: Result | None = None
+    problem: TisrScopeError | None = None
     if fabric.is_global_zero:
         try:
-            write()
-        except TrainingError as error:
+            result = work()
+        except TisrScopeError as error:
             problem = error
-    problem = fabric.broadcast(problem)
+    result, problem = fabric.broadcast((result, problem))
     if problem is not None:
         raise problem
+    return cast(Result, result)
+
+
+def _device(name: torch.device | str) -> torch.device:
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise TrainingError(
+            f"there is no kind of device called {name}", remedy="choose cpu, cuda, cuda:1 or mps"
+        ) from error
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise TrainingError(
+            f"training on {device.type} is not supported", remedy="choose cpu, cuda or mps"
+        )
+    return device
 
 
 def _check_device(device: torch.device, processes: Processes) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import time
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ COLUMNS = (
 )
 TENSORBOARD = "tensorboard"
 ROWS = 4
+PICTURES_EVERY_S = 30
 
 
 class Records:
@@ -49,6 +51,7 @@ class Records:
         self.pixel_size_um = validation.pixel_size_um
         self.labels = [f"{d.recording}\nlevel {d.level + 1}" for d in validation.draws(0)]
         self.board: Any = None
+        self.drawn = time.monotonic()
 
     def open_board(self, step: int) -> None:
         """Start TensorBoard's files at a step; later entries of an interrupted run are hidden."""
@@ -65,20 +68,22 @@ class Records:
                 self.board.add_scalar(name, row[name], row["step"])
 
     def write(self, state: State) -> None:
-        """Table and pictures of the run so far."""
+        """Table of the run so far; pictures now and then, for they take longer than a step."""
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, COLUMNS)
         writer.writeheader()
         writer.writerows(state.history)
         write_atomic(self.out / "history.csv", text.getvalue().encode())
-        baseline = self.checks.bilinear_psnr_db
-        draw_losses(state.history, self.out / "losses.png", bilinear_psnr_db=baseline)
-        self.show(state.averaged)
         if self.board is not None:
             self.board.flush()
+        if time.monotonic() - self.drawn > PICTURES_EVERY_S:
+            self.draw(state, state.averaged)
 
-    def show(self, network: nn.Module) -> None:
-        """Draw what a network makes of the first validation patches."""
+    def draw(self, state: State, network: nn.Module) -> None:
+        """Draw the curves, and what a network makes of the first validation patches."""
+        self.drawn = time.monotonic()
+        baseline = self.checks.bilinear_psnr_db
+        draw_losses(state.history, self.out / "losses.png", bilinear_psnr_db=baseline)
         inputs, targets = self.checks.inputs[0][:ROWS], self.checks.targets[0][:ROWS]
         middle = inputs.shape[1] // 2
         was_training = network.training
