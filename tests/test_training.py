@@ -241,17 +241,20 @@ def test_resumed_run_equals_an_uninterrupted_one_to_the_bit(tmp_path: Path) -> N
             assert torch.equal(value, b[part][key]), (part, key)
 
 
-def test_ctrl_c_saves_and_ends_cleanly(tmp_path: Path) -> None:
-    before = signal.getsignal(signal.SIGINT)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_the_end_of_a_job_save_and_end_cleanly(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    before = signal.getsignal(number)
 
-    def press(done: int, total: int) -> None:
+    def send(done: int, total: int) -> None:
         if done == 2:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
 
-    summary = run(tmp_path, settings(), progress=press)
+    summary = run(tmp_path, settings(), progress=send)
     assert (summary.ended, summary.steps) == ("cancelled", 2)
     assert torch.load(summary.checkpoint, weights_only=True)["step"] == 2
-    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(number) is before
 
 
 def test_time_ends_a_run(tmp_path: Path) -> None:
@@ -333,9 +336,87 @@ def test_runs_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
             config=CONFIG.model_copy(update={"channels": 8}),
             resume=True,
         )
-    (tmp_path / "checkpoints" / "last.pt").write_bytes(b"not a checkpoint")
-    with pytest.raises(TrainingError, match="cannot be read"):
-        run(tmp_path, settings(), resume=True)
+
+
+def test_a_damaged_checkpoint_is_refused_and_the_one_before_is_kept(tmp_path: Path) -> None:
+    chosen = settings(steps=4, checkpoint_every=1, schedule="constant")
+    whole = run(tmp_path / "whole", chosen)
+    run(tmp_path / "cut", chosen.model_copy(update={"steps": 3}))
+    folder = tmp_path / "cut" / "checkpoints"
+    content = (folder / "last.pt").read_bytes()
+    assert torch.load(folder / "previous.pt", weights_only=True)["step"] == 2
+    for damaged in (b"not a checkpoint", content[: len(content) // 2]):
+        (folder / "last.pt").write_bytes(damaged)
+        with pytest.raises(TrainingError, match="cannot be read") as caught:
+            run(tmp_path / "cut", chosen, resume=True)
+        assert "previous.pt" in str(caught.value.remedy)
+    # What the message says to do.
+    (folder / "last.pt").unlink()
+    resumed = run(tmp_path / "cut", chosen, resume=True)
+    assert resumed.validation_loss == whole.validation_loss
+
+
+def test_a_batch_in_parts_gives_the_gradient_of_the_whole(tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"dropout_in": ()})
+    whole = settings(steps=2, batch=4, learning_rate=1e-4)
+    run(tmp_path / "whole", whole, config=config)
+    parts = whole.model_copy(update={"micro_batch": 1})
+    run(tmp_path / "parts", parts, config=config)
+    first, second = zip(history(tmp_path / "whole"), history(tmp_path / "parts"), strict=True)
+    a, b = (float(row["gradient_norm"]) for row in first)
+    # In empty background rounding decides the sign of an error, which is the gradient of L1.
+    assert a == pytest.approx(b, rel=1e-3)
+    a, b = (float(row["loss"]) for row in second)
+    assert a == pytest.approx(b, rel=1e-5)
+    with pytest.raises(ValueError, match="no multiple of 3"):
+        settings(batch=4, micro_batch=3)
+
+
+def test_activations_computed_twice_change_nothing(tmp_path: Path) -> None:
+    config = TEMPORAL.model_copy(update={"dropout_in": ("propagation", "reconstruction")})
+    for name, recompute in (("kept", False), ("twice", True)):
+        run(tmp_path / name, settings(steps=2, recompute=recompute), config=config)
+    for a, b in zip(history(tmp_path / "kept"), history(tmp_path / "twice"), strict=True):
+        assert float(a["loss"]) == pytest.approx(float(b["loss"]), rel=1e-5)
+        assert float(a["gradient_norm"]) == pytest.approx(float(b["gradient_norm"]), rel=1e-4)
+
+
+def test_half_precision_learns_and_keeps_single_precision_weights(tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"bayesian": False, "dropout_in": ()})
+    for name, precision in (("fp32", "fp32"), ("bf16", "bf16")):
+        run(tmp_path / name, settings(precision=precision), config=config)
+    exact, half = (float(history(tmp_path / n)[0]["loss"]) for n in ("fp32", "bf16"))
+    # Eight bits of mantissa: half a per cent, and not the same to the last digit.
+    assert half == pytest.approx(exact, rel=0.02) and half != exact
+    kept = torch.load(tmp_path / "bf16" / "checkpoints" / "last.pt", weights_only=True)
+    assert {v.dtype for v in kept["network"].values()} == {torch.float32}
+
+
+def test_a_run_ends_where_it_gains_no_more(tmp_path: Path) -> None:
+    too_fast = {"learning_rate": 0.1, "ema_decay": 0.0, "schedule": "constant"}
+    plain = CONFIG.model_copy(update={"bayesian": False})
+    chosen = settings(steps=40, validate_every=2, patience=3, **too_fast)
+    summary = run(tmp_path / "worse", chosen, config=plain)
+    assert summary.ended == "no improvement"
+    assert summary.steps == summary.best_step + 2 * 3
+    losses = [float(row["validation_loss"] or "nan") for row in history(tmp_path / "worse")]
+    assert np.nanmin(losses) == summary.validation_loss
+
+
+def test_optical_flow_can_wait(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = DpaTisr(TEMPORAL)
+    start = {k: v.clone() for k, v in network.state_dict().items()}
+    seen: list[bool] = []
+
+    def look(done: int, total: int) -> None:
+        moved = [k for k, v in network.state_dict().items() if not torch.equal(v, start[k])]
+        assert any(not k.startswith("spynet.") for k in moved)
+        seen.append(any(k.startswith("spynet.") for k in moved))
+
+    chosen = settings(steps=4, flow_frozen_steps=2, validate_every=100)
+    run(tmp_path, chosen, network=network, progress=look)
+    assert seen == [False, False, True, True]
 
 
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:

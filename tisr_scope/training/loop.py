@@ -150,7 +150,7 @@ def fit(
             records.open_board(state.step)
         if judge_start and state.step == 0:
             _validate(state, checks, records)
-        stop = agree(fabric, stopped(), state.minutes)[0]
+        stop, saved = agree(fabric, stopped(), state.minutes)[0], -1
         while (ended := _ending(state, settings, stop)) is None:
             loss, norm = _step(run, state)
             state.losses.append(loss)
@@ -164,7 +164,9 @@ def fit(
                 _validate(state, checks, records)
             if state.step % settings.checkpoint_every == 0:
                 _save(fabric, state, folder, records)
-        _save(fabric, state, folder, records)
+                saved = state.step
+        if saved != state.step:
+            _save(fabric, state, folder, records)
         if ended == "cancelled":
             first_process(fabric, lambda: records.draw(state, state.averaged))
         else:

@@ -96,7 +96,7 @@ def open_fabric(
         )
     chosen = started or Processes(processes or 1)
     _check_device(device, chosen)
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     options: dict[str, Any] = {
         "accelerator": device.type,
         "precision": "bf16-mixed" if precision == "bf16" else "32-true",
