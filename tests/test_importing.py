@@ -22,10 +22,11 @@ from tisr_scope.data.importing import import_recordings
 from tisr_scope.data.importing_pairs import import_pairs
 from tisr_scope.data.mrc import read_header, read_mrc
 from tisr_scope.data.pairs import load_pair, pair_folders
-from tisr_scope.data.prepare import Split, prepare
+from tisr_scope.data.prepare import prepare
 from tisr_scope.data.raw_stack import read_raw_stack
 from tisr_scope.data.recording import Recording
 from tisr_scope.data.regions import find_regions
+from tisr_scope.data.split import Split
 from tisr_scope.errors import DataError, MicroscopeError
 
 STATED = ImportSettings(

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import csv
+import errno
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
-from sim_truth import psnr
+from published_layout import write_mrc_by_hand
+from sim_truth import make_stack, psnr
+from skimage.io import imread
 from skimage.transform import resize
 
 from tisr_scope.acquisition.acquire import acquire
+from tisr_scope.data.import_plan import plan_region
+from tisr_scope.data.import_settings import ImportSettings
+from tisr_scope.data.importing import import_recordings
+from tisr_scope.data.normalise import Normalisation
+from tisr_scope.data.pair_quality import Limits
 from tisr_scope.data.pairs import load_pair, load_truth, pair_folders
-from tisr_scope.data.prepare import Split, prepare
+from tisr_scope.data.patches import PatchSampler, PatchSettings
+from tisr_scope.data.prepare import prepare
 from tisr_scope.data.recording import Recording
-from tisr_scope.errors import DataError
+from tisr_scope.data.regions import find_regions
+from tisr_scope.data.split import Split
+from tisr_scope.errors import DataError, DiskFull
 from tisr_scope.profiles.library import find_profile, load_profile
 from tisr_scope.sim.reconstruct import WienerSettings
 
@@ -45,7 +58,8 @@ def pairs(recordings: list[Path], tmp_path_factory: pytest.TempPathFactory) -> P
         recordings, out, split=Split(by_name=True), progress=lambda *step: steps.append(step)
     )
     assert [f.name for f in folders] == ["training_1_488", "validation_2_488"]
-    assert steps == [(0, 2), (1, 2), (2, 2)]
+    # Each of 2 x 2 time points is checked, then reconstructed.
+    assert steps == [(n, 8) for n in (0, 1, 2, 4, 5, 6, 8)]
     return out
 
 
@@ -144,3 +158,182 @@ def test_only_paired_recordings_with_time_points(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no recordings"):
         prepare([], tmp_path / "pairs")
     assert not (tmp_path / "pairs").exists()
+
+
+# ------------------------------------------------------------------------- quality of the pairs
+
+TIMES = 11
+JUMPED = 5
+
+
+def lapse(folder: Path, name: str, damage: str = "", size: int = 96) -> Path:
+    """A recording of two levels whose light rises with time, so that images tell their time."""
+    stack = make_stack(size, seed=3)
+    angles = tuple(float(a) for a in np.arctan2(stack.carrier[:, 1], stack.carrier[:, 0]))
+    period = float(1 / np.hypot(*stack.carrier.T).mean())
+    cell = folder / "source" / name / "Cell_001"
+    for level, photons in enumerate((20, 400)):
+        frames = np.stack(
+            [stack.frames(photons * (1 + 0.05 * t), seed=50 * level + t) for t in range(TIMES)]
+        )
+        if damage == "jump":
+            # The stage is knocked by 3 px before the last orientation.
+            frames[JUMPED, 2] = np.roll(frames[JUMPED, 2], 3, axis=-1)
+        if damage == "shutter":
+            frames[:, 1] = np.random.default_rng(0).normal(0, 1.6, frames[:, 1].shape)
+        counts = np.rint(np.clip(100 + frames / 0.46, 0, None)).astype("<u2")
+        if damage == "saturated" and level == 1:
+            counts[8, 0, 0, :30, :30] = 65535
+        write_mrc_by_hand(
+            cell / f"RawSIMData_level_{level + 1:02d}.mrc", counts.reshape(-1, size, size)
+        )
+    settings = ImportSettings(interval_s=1.5, angles_rad=angles, period_um=period)
+    regions = find_regions(cell)
+    (made,) = import_recordings(
+        [plan_region(region, settings) for region in regions], folder / "recordings", settings
+    )
+    return made
+
+
+@pytest.fixture(scope="module")
+def lapses(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("lapses")
+    for name in ("whole", "jump", "saturated", "shutter"):
+        lapse(folder, name, name)
+    return folder / "recordings"
+
+
+SHORT = Limits(least_frames=3)
+
+
+def test_what_moved_is_dropped_and_no_pair_spans_the_gap(lapses: Path, tmp_path: Path) -> None:
+    out = tmp_path / "pairs"
+    folders = prepare([lapses / "jump_Cell_001"], out, limits=SHORT)
+    assert [f.name for f in folders] == ["jump_Cell_001_488_t000", "jump_Cell_001_488_t006"]
+    stacks = [load_pair(folder) for folder in folders]
+    recording = Recording.open(lapses / "jump_Cell_001")
+    for stack, first, frames in zip(stacks, (0, 6), (5, 5), strict=True):
+        assert stack.widefield.shape[1] == stack.target.shape[0] == frames
+        assert stack.name == "jump_Cell_001"
+        for t in range(frames):
+            np.testing.assert_allclose(
+                stack.widefield[1, t], recording.widefield(first + t, level=1), rtol=1e-5
+            )
+    # Every window that training draws follows the light of the recording without a step.
+    settings = PatchSettings(size_px=96, frames=3, reverse_time=False, level_weights=(0, 1))
+    rule = Normalisation(reference="maximum", target_blur_sigma_px=0)
+    sampler = PatchSampler(stacks, rule, settings, batch=24)
+    scales = [float(stack.widefield[1].max()) for stack in stacks]
+    first_light = recording.widefield(0, level=1).mean()
+    for window in sampler.batch(0).inputs[:, :, 0]:
+        steps = np.diff(window.mean((1, 2))) / first_light
+        assert any(np.allclose(scale * steps, 0.05, atol=0.006) for scale in scales)
+
+
+def test_reasons_are_listed_in_words_numbers_and_tables(lapses: Path, tmp_path: Path) -> None:
+    out = tmp_path / "pairs"
+    names = ("whole", "jump", "saturated", "shutter")
+    folders = prepare(
+        [lapses / f"{name}_Cell_001" for name in names], out, limits=SHORT, report=True
+    )
+    assert len(folders) == 4  # 1 + 2 + 1 + 0: two time points after the saturated one are too few
+    told = json.loads((out / "quality" / "summary.json").read_text())
+    reasons = {(e["source"], e["time_point"]): e["reasons"] for e in told["not_good"]}
+    assert "moved" in reasons["jump_Cell_001_488", JUMPED][0]
+    assert "9.77% of the pixels are saturated at level 2" in reasons["saturated_Cell_001_488", 8][0]
+    assert "fewer than 3" in reasons["saturated_Cell_001_488", 9][0]
+    (lost,) = told["rejected"]
+    assert lost["source"] == "shutter_Cell_001_488"
+    assert lost["reason"].startswith("0 of 11 time points are good")
+    assert not any(source == "whole_Cell_001_488" for source, _ in reasons)
+    with (out / "quality" / "jump_Cell_001_488.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["kept"] for row in rows] == [str(t != JUMPED) for t in range(TIMES)]
+    # 3 px between the orientations; 8 raw frames over the 6 between their means.
+    assert float(rows[JUMPED]["motion_nm"]) == pytest.approx(3 * 62.6 * 8 / 6, rel=0.1)
+    assert all(float(row["motion_nm"]) < 10 for row in rows if row["kept"] == "True")
+    assert all(float(row["offset_nm_level_2"]) < 2 for row in rows if row["kept"] == "True")
+    with (out / "quality" / "summary.csv").open() as file:
+        table = {row["source"]: row for row in csv.DictReader(file)}
+    assert table["jump_Cell_001_488"]["kept"] == "10"
+    assert float(table["whole_Cell_001_488"]["bleached"]) < 0  # its light rises
+    for name in ("summary", *(f"{name}_Cell_001_488" for name in names)):
+        page = imread(out / "quality" / f"{name}.png")
+        assert page.shape[0] > 300
+        assert page[..., :3].std() > 10
+    split = json.loads((out / "split.json").read_text())
+    assert sorted(n for subset in split.values() for n in subset) == sorted(f.name for f in folders)
+
+
+def test_keep_all_and_other_limits_replace_the_pairs(lapses: Path, tmp_path: Path) -> None:
+    out = tmp_path / "pairs"
+    source = [lapses / "jump_Cell_001"]
+    first = prepare(source, out, limits=SHORT)
+    (folder,) = prepare(source, out, limits=Limits(keep_all=True))
+    assert folder.name == "jump_Cell_001_488"
+    assert load_pair(folder).widefield.shape[1] == TIMES
+    assert not any(f.exists() for f in first)
+    stamp = (folder / "pair.json").stat().st_mtime_ns
+    prepare(source, out, limits=Limits(keep_all=True))
+    assert (folder / "pair.json").stat().st_mtime_ns == stamp
+
+
+def test_a_full_disk_leaves_the_old_pair_whole(
+    lapses: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "pairs"
+    source = [lapses / "whole_Cell_001"]
+    (folder,) = prepare(source, out)
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    split = (out / "split.json").read_bytes()
+    written = tifffile.imwrite
+
+    def full(path: Path, *args: object, **more: object) -> None:
+        if "target" in Path(path).name:
+            Path(path).write_bytes(b"half an image")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written(path, *args, **more)
+
+    monkeypatch.setattr(tifffile, "imwrite", full)
+    with pytest.raises(DiskFull, match="no space left") as told:
+        prepare(source, out, wiener=WienerSettings(parameter=0.3))
+    assert "again" in told.value.remedy
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+    assert (out / "split.json").read_bytes() == split
+    assert {p.name for p in out.iterdir()} == {folder.name, "quality", "split.json"}
+    monkeypatch.undo()
+    prepare(source, out, wiener=WienerSettings(parameter=0.3))
+    assert (folder / "target.ome.tif").read_bytes() != before["target.ome.tif"]
+
+
+def test_a_damaged_recording_is_named_and_the_others_are_made(lapses: Path, tmp_path: Path) -> None:
+    recordings = tmp_path / "recordings"
+    for name in ("whole", "jump"):
+        shutil.copytree(lapses / f"{name}_Cell_001", recordings / name)
+    (recordings / "no").mkdir()
+    chunk = max(
+        (f for f in (recordings / "jump").rglob("c/*/*/*/*/*") if f.is_file()),
+        key=lambda f: f.stat().st_size,
+    )
+    chunk.write_bytes(chunk.read_bytes()[: chunk.stat().st_size // 2])
+    found = [recordings / name for name in ("whole", "jump", "no")]
+    (folder,) = prepare(found, tmp_path / "pairs")
+    assert folder.name == "whole_488"
+    told = json.loads((tmp_path / "pairs" / "quality" / "summary.json").read_text())
+    reasons = {entry["source"]: entry["reason"] for entry in told["rejected"]}
+    assert "cannot be trusted" in reasons["jump_488"]
+    assert reasons["no"] == "this folder is not a recording"
+    with pytest.raises(DataError, match="none of 2 recordings gives a pair") as refused:
+        prepare(found[1:], tmp_path / "none")
+    assert "summary.json" in refused.value.remedy
+
+
+def test_a_recording_stopped_within_a_time_point_gives_what_is_complete(
+    lapses: Path, tmp_path: Path
+) -> None:
+    recording = tmp_path / "stopped"
+    shutil.copytree(lapses / "whole_Cell_001", recording)
+    lines = (recording / "journal.jsonl").read_text().splitlines(keepends=True)
+    (recording / "journal.jsonl").write_text("".join(lines[:-7]) + lines[-7][:20])
+    (folder,) = prepare([recording], tmp_path / "pairs")
+    assert load_pair(folder).widefield.shape[1] == TIMES - 1

@@ -14,6 +14,8 @@ from tisr_scope.cli.common import (
     progress_bar,
 )
 
+MOST_LISTED = 20
+"""Time points that are named on the screen; a file has them all."""
 WienerOption = Annotated[
     float | None, typer.Option(min=0, help="Wiener parameter [default: from the light level].")
 ]
@@ -84,6 +86,19 @@ def reconstruct(
 def prepare(
     recordings: Annotated[Path, typer.Argument(help="A recording, or a folder of recordings.")],
     folder: Annotated[Path, typer.Argument(help="Folder of the pairs; finished pairs are kept.")],
+    report: Annotated[
+        bool, typer.Option("--report", help="Draw a page for each recording, and one of all.")
+    ] = False,
+    max_motion_nm: Annotated[
+        float, typer.Option(min=1, help="Time points that moved more are dropped.")
+    ] = 100.0,
+    max_offset_nm: Annotated[
+        float, typer.Option(min=1, help="Largest distance of input and target.")
+    ] = 40.0,
+    least_frames: Annotated[
+        int, typer.Option(min=1, help="Good time points in a row that a pair needs.")
+    ] = 7,
+    keep_all: Annotated[bool, typer.Option("--keep-all", help="Only tell, drop nothing.")] = False,
     split_by_name: Annotated[
         bool,
         typer.Option(help="Recordings are named training_..., validation_... or test_..."),
@@ -94,10 +109,19 @@ def prepare(
 ) -> None:
     """Make wide-field inputs and SIM targets of paired recordings, split by recording.
 
-    Example: `tisr prepare recordings pairs`
+    Every time point is checked for motion while it was recorded, saturation, light and
+    registration. Those that fail are dropped, and what is left becomes pairs without gaps in time.
+
+    Examples
+    --------
+    `tisr prepare recordings pairs --report`
+
+    `tisr prepare recordings pairs --max-motion-nm 60 --least-frames 5`
     """
-    from tisr_scope.data.prepare import Split
+    from tisr_scope.data.pair_quality import Limits
+    from tisr_scope.data.pair_records import FOLDER, read_summary
     from tisr_scope.data.prepare import prepare as run
+    from tisr_scope.data.split import Split
     from tisr_scope.errors import DataError
     from tisr_scope.sim.reconstruct import WienerSettings
 
@@ -108,17 +132,36 @@ def prepare(
         raise DataError(
             "there are no recordings", where=str(recordings), remedy="make some: tisr acquire"
         )
-    settings = WienerSettings(parameter=wiener)
-    with progress_bar("pairs") as progress:
+    with progress_bar("checking and reconstructing time points") as progress:
         pairs = run(
             found,
             folder,
             split=Split(by_name=split_by_name, seed=seed),
-            wiener=settings,
+            wiener=WienerSettings(parameter=wiener),
+            limits=Limits(
+                motion_nm=max_motion_nm,
+                offset_nm=max_offset_nm,
+                least_frames=least_frames,
+                keep_all=keep_all,
+            ),
+            report=report,
             device=device,
             progress=progress,
         )
+    summary = read_summary(folder)
+    lost = {entry["source"] for entry in summary["rejected"]}
+    listed = [entry for entry in summary["not_good"] if entry["source"] not in lost]
+    for entry in listed[:MOST_LISTED]:
+        action = "kept in spite of this" if keep_all else "dropped"
+        told = f"{entry['source']}, time point {entry['time_point'] + 1}: {action}: "
+        out.print(escape(told + "; ".join(entry["reasons"])), highlight=False)
+    if len(listed) > MOST_LISTED:
+        out.print(f"and {len(listed) - MOST_LISTED} more in {folder / FOLDER / 'summary.json'}")
+    for entry in summary["rejected"]:
+        out.print(escape(f"{entry['source']}: no pair: {entry['reason']}"), highlight=False)
     out.print(f"{len(pairs)} pairs in {folder}")
+    if report:
+        out.print(f"report in {folder / FOLDER / 'summary.png'}")
 
 
 def import_(
@@ -198,8 +241,8 @@ def import_(
     from tisr_scope.data.import_settings import ImportSettings
     from tisr_scope.data.importing import import_recordings
     from tisr_scope.data.importing_pairs import import_pairs
-    from tisr_scope.data.prepare import Split
     from tisr_scope.data.regions import find_regions
+    from tisr_scope.data.split import Split
     from tisr_scope.errors import DataError
     from tisr_scope.profiles.library import load_profile
 

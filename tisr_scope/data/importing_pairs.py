@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,11 +13,10 @@ from jaxtyping import Float
 from tisr_scope.data.counts import CountsRule, counts_rule, require_finite
 from tisr_scope.data.import_plan import ImportPlan
 from tisr_scope.data.import_settings import ImportSettings
-from tisr_scope.data.importing import UNFINISHED, camera_of, source_record, stored_blocks
+from tisr_scope.data.importing import camera_of, source_record, stored_blocks
 from tisr_scope.data.mrc import open_mrc
-from tisr_scope.data.ome_tiff import write_series
-from tisr_scope.data.pairs import SUBSETS, read_about
-from tisr_scope.data.prepare import Split
+from tisr_scope.data.pairs import SUBSETS, read_about, write_pair
+from tisr_scope.data.split import Split
 from tisr_scope.errors import DataError
 from tisr_scope.provenance import provenance, write_json
 from tisr_scope.sim.optics import incoherent_otf
@@ -105,26 +103,7 @@ def _import_pair(plan: ImportPlan, folder: Path, settings: ImportSettings) -> No
     otf = incoherent_otf(plan.optics.numerical_aperture, plan.optics.emission_nm)
     target = plan.target_frames()
     require_finite(target, str(plan.cell.target))
-    unfinished = folder.with_name(folder.name + UNFINISHED)
-    if unfinished.exists():
-        shutil.rmtree(unfinished)
-    unfinished.mkdir()
     pixel, interval = plan.optics.pixel_size_um, plan.interval_s
-    for number in range(plan.levels):
-        write_series(
-            unfinished / f"widefield_level_{number + 1}.ome.tif",
-            _widefield(plan, number, offset, gain, settings),
-            pixel,
-            interval,
-            f"{plan.name} wide field level {number + 1}",
-        )
-    write_series(
-        unfinished / "target.ome.tif",
-        np.asarray(target, np.float32),
-        pixel / plan.upscale,
-        interval,
-        f"{plan.name} published SIM",
-    )
     known = plan.profile.channels[0].name if plan.profile else f"{plan.optics.excitation_nm:g}"
     content: dict[str, Any] = {
         "recording": plan.name,
@@ -147,10 +126,8 @@ def _import_pair(plan: ImportPlan, folder: Path, settings: ImportSettings) -> No
         },
         "provenance": provenance(),
     }
-    write_json(unfinished / "pair.json", content)
-    if folder.exists():
-        shutil.rmtree(folder)
-    unfinished.replace(folder)
+    levels = (_widefield(plan, n, offset, gain, settings) for n in range(plan.levels))
+    write_pair(folder, content, levels, np.asarray(target, np.float32))
 
 
 def _widefield(

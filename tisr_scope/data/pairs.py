@@ -1,9 +1,10 @@
 """Training pairs on disk: wide field at every level, SIM target of the highest.
 
-Made by :mod:`tisr_scope.data.prepare`.  One folder for each recording, channel and position::
+Made by :mod:`tisr_scope.data.prepare`.  One folder for each recording, channel and position, or
+for each stretch of time points without a gap::
 
     PAIRS/split.json                          which folder belongs to which subset
-    PAIRS/<recording>_<channel>[_p<k>]/
+    PAIRS/<recording>_<channel>[_p<k>][_t<first>]/
         widefield_level_1.ome.tif ...         photo-electrons, lowest level first
         target.ome.tif                        SIM reconstruction of the highest level
         truth.ome.tif                         noiseless sample, simulated recordings only
@@ -16,17 +17,22 @@ clipping them would teach a network a bias in dark background.
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
 
-from tisr_scope.data.ome_tiff import read_series
+from tisr_scope.data.ome_tiff import read_series, write_series
 from tisr_scope.errors import DataError
+from tisr_scope.provenance import write_json
 from tisr_scope.types import PairedStack
 
 SUBSETS = ("train", "validation", "test")
+UNFINISHED = ".unfinished"
+"""End of the name of a folder that is being written."""
 
 
 def load_pair(folder: Path) -> PairedStack:
@@ -61,6 +67,59 @@ def load_pair(folder: Path) -> PairedStack:
         position=int(about.get("position", 0)),
         raw_frames=about.get("raw_frames"),
     )
+
+
+def write_pair(
+    folder: Path,
+    about: Mapping[str, Any],
+    widefield: Iterable[Float[np.ndarray, "time y x"]],
+    target: Float[np.ndarray, "time fy fx"],
+    truth: Float[np.ndarray, "time fy fx"] | None = None,
+) -> None:
+    """Write a pair in one step: until it is whole, an older one in its place stays as it was.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the pair.
+    about : mapping
+        What ``pair.json`` is to say, plain JSON types.
+    widefield : iterable of array, shape (time, y, x)
+        Each level, lowest first, in photo-electrons; taken one by one.
+    target : array, shape (time, f*y, f*x)
+        SIM reconstruction.
+    truth : array, optional
+        Noiseless sample.
+
+    Raises
+    ------
+    DiskFull
+        If there is no space left; nothing half-written stays.
+    """
+    folder = Path(folder)
+    unfinished = folder.with_name(folder.name + UNFINISHED)
+    if unfinished.exists():
+        # Left by a process that was killed; its name says that nobody else made it.
+        shutil.rmtree(unfinished)
+    pixel, interval = float(about["pixel_size_um"]), float(about["interval_s"])
+    try:
+        unfinished.mkdir(parents=True)
+        width = target.shape[-1]
+        for number, image in enumerate(widefield, start=1):
+            path = unfinished / f"widefield_level_{number}.ome.tif"
+            write_series(path, image, pixel, interval, f"{folder.name} wide field level {number}")
+            width = image.shape[-1]
+        fine = pixel * width / target.shape[-1]
+        for name, series in (("target", target), ("truth", truth)):
+            if series is not None:
+                path = unfinished / f"{name}.ome.tif"
+                write_series(path, series, fine, interval, f"{folder.name} {name}")
+        write_json(unfinished / "pair.json", about)
+        if folder.exists():
+            shutil.rmtree(folder)
+        unfinished.replace(folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def load_truth(folder: Path) -> Float[np.ndarray, "time fy fx"] | None:

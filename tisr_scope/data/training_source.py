@@ -9,9 +9,10 @@ from pathlib import Path
 from tisr_scope.data.import_plan import plan_region
 from tisr_scope.data.import_settings import ImportSettings
 from tisr_scope.data.importing_pairs import import_pairs
-from tisr_scope.data.prepare import Split, prepare
+from tisr_scope.data.prepare import prepare
 from tisr_scope.data.recording import Recording
 from tisr_scope.data.regions import find_regions
+from tisr_scope.data.split import Split
 from tisr_scope.data.store import ZARR_NAME
 from tisr_scope.errors import DataError
 
