@@ -87,6 +87,7 @@ def train(
 
     `torchrun --nproc-per-node 4 -m tisr_scope train pairs runs/full --device cuda`
     """
+    from tisr_scope.data.pairs import load_pair, pair_folders
     from tisr_scope.data.training_source import SPLIT, find_pairs
     from tisr_scope.training.processes import first_process, open_fabric
     from tisr_scope.training.recipe import FINE_TUNE, load_recipe
@@ -104,34 +105,38 @@ def train(
         compile=compiled,
         flow_rate_factor=0.0 if freeze_flow else None,
     )
-    architecture = None
-    if preset is not None or start is None:
-        architecture = _architecture(preset or named or "small")
+    wanted = preset or (None if start else named or "small")
+    if wanted is not None:
+        _architecture(wanted)  # a wrong name must not come to light after the preparation
     fabric = open_fabric(device, processes=processes, precision=settings.precision)
     fabric.launch()
     speaks = fabric.is_global_zero
-    with cancellable(quiet=not speaks) as cancel:
-        prepared = (source / SPLIT).is_file()
-        with progress_bar("preparing", shown=speaks and not prepared) as progress:
-            pairs = first_process(
-                fabric,
-                lambda: find_pairs(source, folder / "pairs", device=device, progress=progress),
-            )
-        with progress_bar("training", shown=speaks) as progress:
-            summary = run(
-                pairs,
-                architecture,
-                settings,
-                folder,
-                start=start,
-                resume=resume,
-                progress=progress,
-                cancel=cancel,
-                fabric=fabric,
-                channel=channel,
-                mixed=allow_mixed,
-                name=name,
-            )
+    prepared = (source / SPLIT).is_file()
+    with progress_bar("preparing", shown=speaks and not prepared) as progress:
+        pairs = first_process(
+            fabric, lambda: find_pairs(source, folder / "pairs", device=device, progress=progress)
+        )
+    architecture = None
+    if wanted is not None:
+        architecture = _architecture(wanted, load_pair(pair_folders(pairs, "train")[0]).upscale)
+    with (
+        cancellable(quiet=not speaks) as cancel,
+        progress_bar("training", shown=speaks) as progress,
+    ):
+        summary = run(
+            pairs,
+            architecture,
+            settings,
+            folder,
+            start=start,
+            resume=resume,
+            progress=progress,
+            cancel=cancel,
+            fabric=fabric,
+            channel=channel,
+            mixed=allow_mixed,
+            name=name,
+        )
     if not speaks:
         return
     show_table(f"Training {folder}", asdict(summary))
@@ -139,19 +144,22 @@ def train(
         err.print("stopped; the same command with --resume goes on")
 
 
-def _architecture(name: str) -> DpaTisrConfig:
+def _architecture(name: str, upscale: int = 2) -> DpaTisrConfig:
     from tisr_scope.networks import config as presets
     from tisr_scope.networks.dpa_tisr import single_frame
 
+    if upscale not in (2, 3):
+        raise typer.BadParameter(f"targets of x{upscale}; networks enlarge x2 or x3")
+    factor: Literal[2, 3] = 2 if upscale == 2 else 3
     known = {
-        "small": presets.small,
-        "small_single_frame": lambda: single_frame(presets.small()),
-        "paper": presets.paper,
-        "released": presets.released,
+        "small": presets.small(upscale=factor),
+        "small_single_frame": single_frame(presets.small(upscale=factor)),
+        "paper": presets.paper(upscale=factor),
+        "released": presets.released(upscale=factor),
     }
     if name not in known:
         raise typer.BadParameter(f"{name!r} is none of {', '.join(known)}", param_hint="--preset")
-    return known[name]()
+    return known[name]
 
 
 def calibrate(
