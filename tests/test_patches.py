@@ -134,6 +134,16 @@ def test_levels_are_drawn_with_their_weights() -> None:
     assert abs(counts[0] - 200) < 5 * math.sqrt(800 * 0.25 * 0.75)
 
 
+def test_a_patch_says_where_in_the_recording_it_is() -> None:
+    stack = replace(noise("cell_3"), position=2, first_time=11)
+    settings = PatchSettings(size_px=16, frames=8)
+    draw = PatchSampler([stack], MAXIMUM, settings, batch=1).draws(0)[0]
+    assert draw.start == 0
+    assert str(draw).startswith(
+        f"cell_3, channel 488, stage position 2, level {draw.level + 1}, from time point 11, row "
+    )
+
+
 def test_every_position_and_start_is_reached() -> None:
     settings = PatchSettings(size_px=16, frames=7)
     sampler = PatchSampler([noise("a", size=18)], MAXIMUM, settings, batch=200)

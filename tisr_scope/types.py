@@ -34,6 +34,8 @@ class PairedStack:
         Time between time points, in seconds.
     position : int
         Stage position, counted from 0.
+    first_time : int
+        Time point of the recording that the first one here is.
     raw_frames : int, optional
         Number of raw frames each wide-field image is the mean of, where it is known.
     """
@@ -45,6 +47,7 @@ class PairedStack:
     pixel_size_um: float
     interval_s: float
     position: int = 0
+    first_time: int = 0
     raw_frames: int | None = None
 
     def __post_init__(self) -> None:

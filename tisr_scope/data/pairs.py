@@ -65,6 +65,7 @@ def load_pair(folder: Path) -> PairedStack:
         pixel_size_um=float(about["pixel_size_um"]),
         interval_s=float(about["interval_s"]),
         position=int(about.get("position", 0)),
+        first_time=int(about.get("time_points", [0])[0]),
         raw_frames=about.get("raw_frames"),
     )
 

@@ -65,7 +65,11 @@ class PatchSettings(Frozen):
 
 @dataclass(frozen=True)
 class Draw:
-    """Where one patch came from; ``row`` and ``column`` are its first input pixel."""
+    """Where one patch came from.
+
+    ``row`` and ``column`` are its first input pixel, ``start`` its first time point in the pair,
+    which itself begins at ``first_time`` of the recording.
+    """
 
     recording: str
     level: int
@@ -79,6 +83,7 @@ class Draw:
     reverse: bool
     channel: str = ""
     position: int = 0
+    first_time: int = 0
     light: float = 1.0
 
     def __str__(self) -> str:
@@ -86,7 +91,7 @@ class Draw:
         light = f", thinned to {self.light:.0%} of the light" if self.light < 1 else ""
         return (
             f"{self.recording}, channel {self.channel}, stage position {self.position}, "
-            f"level {self.level + 1}, from time point {self.start}, "
+            f"level {self.level + 1}, from time point {self.first_time + self.start}, "
             f"row {self.row}, column {self.column}{light}"
         )
 
@@ -114,6 +119,7 @@ class _Source:
     name: str
     channel: str
     position: int
+    first_time: int
     inputs: Float[np.ndarray, "level time y x"]
     target: Float[np.ndarray, "time fy fx"]
     corners: np.ndarray
@@ -286,7 +292,7 @@ def _prepare(stack: PairedStack, rule: Normalisation, settings: PatchSettings) -
             where=stack.name,
             remedy="leave the recording out or lower minimum_structure",
         )
-    about = (stack.name, stack.channel, stack.position)
+    about = (stack.name, stack.channel, stack.position, stack.first_time)
     if settings.least_light == 1:
         return _Source(*about, inputs, target, corners, scales)
     if stack.raw_frames is None:
@@ -332,6 +338,7 @@ def _draw(source: _Source, settings: PatchSettings, rng: np.random.Generator) ->
         recording=source.name,
         channel=source.channel,
         position=source.position,
+        first_time=source.first_time,
         level=int(rng.choice(levels, p=chance)),
         start=int(rng.integers(time - settings.frames + 1)),
         row=int(row),
