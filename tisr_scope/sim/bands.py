@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
@@ -19,6 +20,8 @@ from tisr_scope.sim.optics import DetectionOtf, edge_taper, frequency_grid
 
 TAPER_PX = 6
 """Width of the sin^2 taper at the edges of the field."""
+MAXIMUM_SATURATED = 1e-3
+"""Of the pixels of a frame."""
 MAXIMUM_CONDITION = 30.0
 """Of the matrix that mixes the bands: even steps give 2, and it multiplies the noise."""
 
@@ -33,7 +36,7 @@ def check_frames(
     Raises
     ------
     ReconstructionError
-        For a wrong shape, NaN, frames without light, or saturated frames.
+        For a wrong shape, NaN, frames without light, stored twice, or saturated.
     """
     if frames.ndim != 5 or frames.shape[2] < 3 or min(frames.shape[-2:]) < 32:
         raise ReconstructionError(
@@ -45,8 +48,9 @@ def check_frames(
         raise ReconstructionError(
             "the frames hold NaN or infinite values", where=where, remedy="record them again"
         )
-    spread = frames.flatten(3).std(dim=-1)
-    empty = (spread <= 0) | (frames.flatten(3).mean(dim=-1) <= 0)
+    flat = frames.flatten(3)
+    brightest, mean = flat.amax(dim=-1), flat.mean(dim=-1)
+    empty = (brightest <= flat.amin(dim=-1)) | (mean <= 0)
     if bool(empty.any()):
         t, o, p = (int(i) for i in empty.nonzero()[0])
         raise ReconstructionError(
@@ -54,13 +58,51 @@ def check_frames(
             where=where,
             remedy="check laser, shutter, SLM trigger and the camera offset in the profile",
         )
+    _check_saturation(flat, brightest, where, saturation_electrons)
+    _check_repeats(flat, mean, where)
+
+
+def _check_saturation(
+    flat: Float[Tensor, "time orientation phase pixel"],
+    brightest: Float[Tensor, "time orientation phase"],
+    where: str,
+    saturation_electrons: float | None,
+) -> None:
     if saturation_electrons is not None:
-        full = (frames >= saturation_electrons).flatten(3).double().mean(dim=-1)
-        if float(full.max()) > 1e-3:
+        full = (flat >= saturation_electrons).double().mean(dim=-1)
+        saturated = float(full.max())
+    else:
+        # Without a limit: more pixels at the very maximum than in the tenth below it.
+        top = (flat == brightest[..., None]).double().mean(dim=-1)
+        below = (flat > 0.9 * brightest[..., None]).double().mean(dim=-1) - top
+        saturated = float((top * (top > below)).max())
+    if saturated > MAXIMUM_SATURATED:
+        raise ReconstructionError(
+            f"{100 * saturated:.1f} % of the pixels of a frame are saturated",
+            where=where,
+            remedy="lower the laser power of the highest level or the exposure",
+        )
+
+
+def _check_repeats(
+    flat: Float[Tensor, "time orientation phase pixel"],
+    mean: Float[Tensor, "time orientation phase"],
+    where: str,
+) -> None:
+    """No two exposures have the same noise: equal frames are one frame stored twice."""
+    sequence, means = flat.flatten(0, 2), mean.flatten().cpu()
+    order = means.argsort()
+    for one, other in zip(order[:-1].tolist(), order[1:].tolist(), strict=True):
+        if means[one] == means[other] and torch.equal(sequence[one], sequence[other]):
+            first, second = (
+                "t={} orientation={} phase={}".format(*np.unravel_index(i, mean.shape))
+                for i in sorted((one, other))
+            )
             raise ReconstructionError(
-                f"{100 * float(full.max()):.1f} % of the pixels of a frame are saturated",
+                f"the frames {first} and {second} are the same one: a frame was stored twice, "
+                "and perhaps another was lost",
                 where=where,
-                remedy="lower the laser power of the highest level or the exposure",
+                remedy="check the camera's buffer; leave out this time point",
             )
 
 

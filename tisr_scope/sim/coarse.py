@@ -11,7 +11,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tisr_scope.errors import ReconstructionError
 from tisr_scope.sim.bands import BandSpectra, crop_axis, smooth_length, squared
 from tisr_scope.sim.optics import notch
 
@@ -39,11 +38,17 @@ class CoarseCarrier:
         Height over the background of the search ring, in its standard deviations.
     rival : float
         Height of the next peak elsewhere in the searched region, likewise.
+    mirrored : bool
+        Whether that peak lies at the opposite shift, as it does where band -1 is not separated.
+    elsewhere : array, shape (2,), or None
+        Where a peak twice as high lies, far from the nominal carrier.
     """
 
     carrier: Float[np.ndarray, " 2"]
     quality: float
     rival: float
+    mirrored: bool
+    elsewhere: Float[np.ndarray, " 2"] | None
 
 
 @dataclass(frozen=True)
@@ -158,7 +163,7 @@ def _lag_window(full: Sequence[int], device: torch.device) -> Float[Tensor, "y x
 
 
 def coarse_carrier(
-    bands: BandSpectra, nominal: Float[np.ndarray, " 2"] | None, where: str
+    bands: BandSpectra, nominal: Float[np.ndarray, " 2"] | None = None
 ) -> CoarseCarrier:
     """Carrier to half a frequency sample, and how far its peak stands out.
 
@@ -168,13 +173,6 @@ def coarse_carrier(
         Of one orientation.
     nominal : array, shape (2,), optional
         Where it should lie; else a ring of 0.75 to 1.1 cut-off frequencies is searched.
-    where : str
-        Name of the region for messages.
-
-    Raises
-    ------
-    ReconstructionError
-        If stripes stand out far from the nominal carrier.
     """
     otf = bands.otf
     low, high = (edge * otf.cutoff for edge in SEARCH_WITHOUT_NOMINAL)
@@ -201,28 +199,34 @@ def coarse_carrier(
         # Of two peaks about as high, as few and smooth objects give, the nearer one is meant.
         trust = torch.exp(-0.5 * (distance / reach).square()).to(power.dtype)
     zero = torch.zeros((), dtype=power.dtype, device=power.device)
-    best = np.unravel_index(int(torch.where(searched, power * trust, zero).argmax()), power.shape)
-    here = float(power[best])
-    place = np.array([float(kx[0, best[1], 0, best[3]]), float(ky[best[0], 0, best[2], 0])])
+    height, place = _highest(torch.where(searched, power * trust, zero), power, kx, ky)
     background = power[0, 0][ring[0, 0]]
     centre = float(background.median())
     spread = 1.4826 * float((background - centre).abs().median()) + 1e-30
     apart = ((kx - place[0]) / found.step[1]).square() + ((ky - place[1]) / found.step[0]).square()
-    far = apart > NEIGHBOURHOOD_SAMPLES**2
+    others = torch.where(searched & (apart > NEIGHBOURHOOD_SAMPLES**2), power * trust, zero)
+    rival, rival_place = _highest(others, others, kx, ky)
+    opposite = np.abs(rival_place + place) / np.array([found.step[1], found.step[0]])
+    elsewhere = None
     if nominal is not None:
-        _check_elsewhere(here, torch.where(ring, power, zero), kx, ky, where)
-    rival = float(torch.where(searched & far, power * trust, zero).max())
-    return CoarseCarrier(place, (here - centre) / spread, (rival - centre) / spread)
+        unasked, unasked_place = _highest(torch.where(ring, power, zero), power, kx, ky)
+        elsewhere = unasked_place if unasked > 2 * height else None
+    return CoarseCarrier(
+        place,
+        (height - centre) / spread,
+        (rival - centre) / spread,
+        bool((opposite < NEIGHBOURHOOD_SAMPLES).all()),
+        elsewhere,
+    )
 
 
-def _check_elsewhere(here: float, ring: Tensor, kx: Tensor, ky: Tensor, where: str) -> None:
-    """Refuse a nominal carrier where the frames speak for quite another one."""
-    best = np.unravel_index(int(ring.argmax()), ring.shape)
-    if float(ring[best]) > 2 * here:
-        x, y = float(kx[0, best[1], 0, best[3]]), float(ky[best[0], 0, best[2], 0])
-        raise ReconstructionError(
-            "stripes stand out where the profile does not expect them: period "
-            f"{1 / math.hypot(x, y):.4f} um, angle {math.atan2(y, x) % math.pi:.3f} rad",
-            where=where,
-            remedy="check pattern period and angles, and the order of the orientations",
-        )
+def _highest(
+    allowed: Float[Tensor, "halfy halfx ky kx"],
+    power: Float[Tensor, "halfy halfx ky kx"],
+    kx: Tensor,
+    ky: Tensor,
+) -> tuple[float, Float[np.ndarray, " 2"]]:
+    """Power and place (kx, ky) of the peak among the shifts that are allowed."""
+    best = np.unravel_index(int(allowed.argmax()), allowed.shape)
+    place = np.array([float(kx[0, best[1], 0, best[3]]), float(ky[best[0], 0, best[2], 0])])
+    return float(power[best]), place

@@ -61,7 +61,7 @@ def harmonics(
     for one in overlaps:
         product, energy, centres = blocks(one)
         total, light = product.sum(axis=1), energy.sum(axis=1)
-        light = np.maximum(light, 1e-300)
+        light = np.maximum(light, 1e-6 * np.abs(total) + 1e-300)
         turned = product * np.exp(-1j * np.angle(total))[:, None]
         across = (turned.imag**2).sum(axis=1)
         magnitude = np.sqrt(np.maximum(np.abs(total) ** 2 - 2 * across, 0))

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tisr_scope.sim.bands import band_spectra, regular_phases
+from tisr_scope.sim.bands import BandSpectra, band_spectra, regular_phases
 from tisr_scope.sim.carrier import compare, refine_carrier
-from tisr_scope.sim.coarse import coarse_carrier
+from tisr_scope.sim.coarse import CoarseCarrier, coarse_carrier
+from tisr_scope.sim.leakage import Leak, leakage
 from tisr_scope.sim.modulation import Harmonics, harmonics
 from tisr_scope.sim.optics import DetectionOtf
 from tisr_scope.sim.overlap import SamplePower
-from tisr_scope.sim.phases import refine_steps
+from tisr_scope.sim.phases import ACCEPTED, NAMED, refine_steps, significant
 
 STEP_ROUNDS = 2
 """Of phase steps and carrier in turn; each hardly depends on the other."""
@@ -34,19 +34,50 @@ class OrientationEstimate:
         Phase of each frame relative to the first.
     harmonics : Harmonics
         Phase and modulation depth at every time point.
-    quality : float
-        Height of the carrier's peak over the background, in its standard deviations; NaN where
-        the carrier was given.
-    rival : float
-        Height of the next peak elsewhere.
+    coarse : CoarseCarrier or None
+        The peak that the carrier was found from, and its rivals; None where it was given.
+    leak : Leak
+        Share of band -1 in band 1, with these steps.
+    measured_steps_rad : array, shape (phase,), or None
+        Steps as the frames have them, where they clearly contradict ``steps_rad``.
+    wide : BandSpectra
+        Band 0.
     """
 
     carrier: Float[np.ndarray, " 2"]
     carrier_se: Float[np.ndarray, " 2"]
     steps_rad: Float[np.ndarray, " phase"]
     harmonics: Harmonics
-    quality: float
-    rival: float
+    coarse: CoarseCarrier | None
+    leak: Leak
+    measured_steps_rad: Float[np.ndarray, " phase"] | None
+    wide: BandSpectra
+
+
+@dataclass(frozen=True)
+class _Search:
+    """Phase steps of one orientation are looked for with these."""
+
+    frames: Float[Tensor, "time phase y x"]
+    assumed: Float[Tensor, " phase"]
+    orders: int
+    otf: DetectionOtf
+    pixel_um: float
+
+    def steps(
+        self,
+        start: Float[Tensor, " phase"],
+        carrier: Float[np.ndarray, " 2"],
+        phase_se: Float[np.ndarray, " time"],
+        deviations: float,
+        times: slice = slice(None),
+    ) -> Float[Tensor, " phase"] | None:
+        """Steps of some time points; None where noise alone may have made them."""
+        found = refine_steps(
+            self.frames[times], start, carrier, self.orders, self.otf, self.pixel_um
+        )
+        new, old = (part.cpu().numpy() for part in (found, self.assumed))
+        return found if significant(new, old, phase_se[times], deviations) else None
 
 
 def estimate_orientation(
@@ -59,7 +90,6 @@ def estimate_orientation(
     carrier: Float[np.ndarray, " 2"] | None = None,
     steps: Float[np.ndarray, " phase"] | None = None,
     refine_phases: bool = False,
-    where: str = "SIM stack",
 ) -> OrientationEstimate:
     """Illumination of one orientation.
 
@@ -81,40 +111,46 @@ def estimate_orientation(
         Known phase steps; even ones if omitted.
     refine_phases : bool
         Estimate the phase steps.
-    where : str
-        Name of the region for messages.
-
-    Raises
-    ------
-    ReconstructionError
-        If stripes stand out far from the nominal carrier.
     """
     shifts = regular_phases(frames.shape[1]) if steps is None else torch.as_tensor(steps)
     bands = band_spectra(frames, shifts.to(frames.device), orders, otf, pixel_um)
     power = SamplePower.measure(bands)
     if carrier is None:
-        coarse = coarse_carrier(bands, nominal, where)
+        coarse = coarse_carrier(bands, nominal)
         fine, overlaps = refine_carrier(bands, power, coarse.carrier)
         place, covariance = fine.carrier, fine.covariance
-        quality, rival = coarse.quality, coarse.rival
     else:
         place, covariance = np.asarray(carrier, np.float64), np.zeros((2, 2))
         overlaps = compare(bands, power, place, orders)
-        quality, rival = math.nan, math.nan
-    if refine_phases:
-        for _ in range(STEP_ROUNDS):
-            shifts = refine_steps(frames, shifts, place, orders, otf, pixel_um)
-            bands = band_spectra(frames, shifts.to(frames.device), orders, otf, pixel_um)
-            if carrier is None:
-                fine, overlaps = refine_carrier(bands, power, place)
-                place, covariance = fine.carrier, fine.covariance
-            else:
-                overlaps = compare(bands, power, place, orders)
+        coarse = None
+    depths = harmonics(overlaps, covariance)
+    search = _Search(frames, shifts, orders, otf, pixel_um)
+    leak = leakage(bands, power, overlaps[0]).first
+    measured = None
+    if leak.share > 0 and not refine_phases:
+        times = slice(None) if leak.at is None else slice(leak.at, leak.at + 1)
+        other = search.steps(shifts, place, depths.phase_se_rad[:, 0], NAMED, times)
+        measured = None if other is None else other.cpu().numpy()
+    for _ in range(STEP_ROUNDS if refine_phases else 0):
+        found = search.steps(shifts, place, depths.phase_se_rad[:, 0], ACCEPTED)
+        if found is None:
+            break
+        shifts = found
+        bands = band_spectra(frames, shifts.to(frames.device), orders, otf, pixel_um)
+        if carrier is None:
+            fine, overlaps = refine_carrier(bands, power, place)
+            place, covariance = fine.carrier, fine.covariance
+        else:
+            overlaps = compare(bands, power, place, orders)
+        depths = harmonics(overlaps, covariance)
+    wide = replace(bands, spectra=bands.spectra[:, :1], noise=bands.noise[:, :1])
     return OrientationEstimate(
         place,
         np.sqrt(np.diag(covariance)),
         shifts.cpu().numpy().astype(np.float64),
-        harmonics(overlaps, covariance),
-        quality,
-        rival,
+        depths,
+        coarse,
+        leak,
+        measured,
+        wide,
     )

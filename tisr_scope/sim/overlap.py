@@ -95,6 +95,8 @@ class Overlap:
         Positions from the centre of the field, in micrometres.
     carrier : array, shape (2,)
         kx, ky that was removed.
+    filters : PairFilters
+        That brought the bands to one transfer.
     """
 
     product: Complex[Tensor, "time y x"]
@@ -103,6 +105,7 @@ class Overlap:
     y: Float[Tensor, " y"]
     x: Float[Tensor, " x"]
     carrier: Float[np.ndarray, " 2"]
+    filters: PairFilters
 
 
 @dataclass(frozen=True)
@@ -209,7 +212,7 @@ def overlap(
     variance = noise_b * squared(filtered * filters.facing_lower).sum(dim=(-2, -1))
     variance = variance + noise_a * squared(other * filters.facing_upper).sum(dim=(-2, -1))
     variance = variance * filters.inner.square().mean() / pixels**2
-    return Overlap(product, energy, variance, y, x, carrier)
+    return Overlap(product, energy, variance, y, x, carrier, filters)
 
 
 def shifted(one: Overlap, shift: Float[np.ndarray, " 2"]) -> Overlap:

@@ -8,9 +8,7 @@ with the carrier held.  Sign and origin follow :mod:`tisr_scope.sim.patterns`:
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,8 +18,21 @@ from torch import Tensor
 
 from tisr_scope.errors import ReconstructionError
 from tisr_scope.sim.bands import TAPER_PX, check_frames
+from tisr_scope.sim.drift import measure_drift
+from tisr_scope.sim.frame_order import name_disorder
 from tisr_scope.sim.optics import DetectionOtf
 from tisr_scope.sim.orientation import OrientationEstimate, estimate_orientation
+from tisr_scope.sim.trust import (
+    MINIMUM_QUALITY,
+    MINIMUM_QUALITY_NEAR_NOMINAL,
+    check_drift,
+    check_harmonics,
+    check_steps,
+    check_structure,
+    refuse,
+    suspicious_times,
+    weakness,
+)
 
 __all__ = [
     "TAPER_PX",
@@ -30,16 +41,6 @@ __all__ = [
     "nominal_carriers",
     "refresh_phases",
 ]
-
-MINIMUM_QUALITY = 30.0
-MINIMUM_QUALITY_NEAR_NOMINAL = 20.0
-"""Even light gives up to 24 where the whole ring is searched and 18 near a nominal carrier, at 96
-to 512 pixels; stripes at 20 photons give 500 at 256 x 256 pixels."""
-MAXIMUM_RIVAL = 0.6
-"""Second peak of the carrier search over the first.  At 256 pixels it stays below 0.2; in fields of
-64 pixels, where few filaments look alike in many places, 95 % of the carriers below 0.6 are right
-and half of those above 0.7 are wrong."""
-MINIMUM_HARMONIC = 0.02
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,11 @@ class SimParameters:
         False where the stripes are too weak for side bands.
     pixel_size_um : float
         Camera pixel in the sample.
+    drift_um, drift_se_um : array, shape (time, orientation, 2)
+        Where the sample was in every orientation, x and y relative to the first one, and the
+        standard errors; 0 where it was not measured.
+    remarks : tuple of str
+        What makes images worse than they could be, in sentences; empty where all is well.
     """
 
     carrier: Float[np.ndarray, "orientation 2"]
@@ -86,6 +92,13 @@ class SimParameters:
     modulation_se: Float[np.ndarray, "time orientation order"]
     usable: Bool[np.ndarray, " orientation"]
     pixel_size_um: float
+    drift_um: Float[np.ndarray, "time orientation 2"] = field(
+        default_factory=lambda: np.zeros((1, 1, 2))
+    )
+    drift_se_um: Float[np.ndarray, "time orientation 2"] = field(
+        default_factory=lambda: np.zeros((1, 1, 2))
+    )
+    remarks: tuple[str, ...] = ()
 
     @property
     def orders(self) -> int:
@@ -127,6 +140,7 @@ class SimParameters:
         return {
             **{key: _plain(getattr(self, key)) for key in _ARRAYS},
             "usable": self.usable.tolist(),
+            "remarks": list(self.remarks),
             "frequency": _plain(self.frequency),
             "angle_rad": _plain(self.angle_rad),
             "pixel_size_um": self.pixel_size_um,
@@ -136,8 +150,13 @@ class SimParameters:
     def from_dict(cls, content: dict[str, Any]) -> SimParameters:
         """Inverse of :meth:`to_dict`."""
         return cls(
-            **{key: np.array(content[key], np.float64) for key in _ARRAYS},
+            **{
+                key: np.array(content[key], np.float64)
+                for key in _ARRAYS
+                if key in content or not key.startswith("drift")
+            },
             usable=np.array(content["usable"], bool),
+            remarks=tuple(content.get("remarks", ())),
             pixel_size_um=float(content["pixel_size_um"]),
         )
 
@@ -152,6 +171,8 @@ _ARRAYS = (
     "carrier_se",
     "phase_se_rad",
     "modulation_se",
+    "drift_um",
+    "drift_se_um",
 )
 
 
@@ -249,12 +270,19 @@ def estimate_parameters(
             nominal=None if nominal is None else nominal[o],
             carrier=None if carrier is None else carrier[o],
             refine_phases=refine_phases,
-            where=where,
         )
         found.append(one)
-        weak.append(_weakness(one, o, minimum_quality, minimum_modulation, where))
-    _refuse(weak, allow_weak)
-    _check_harmonics(found, [reason is None for reason in weak], where)
+        weak.append(weakness(one, o, minimum_quality, minimum_modulation, where))
+    check_structure(found, where)
+    drift = measure_drift([one.wide for one in found])
+    for t in suspicious_times(found, weak)[:1]:
+        name_disorder(stack[t], otf, pixel_um, where)
+    refuse(weak, allow_weak)
+    usable = [reason is None for reason in weak]
+    check_harmonics(found, usable, where)
+    remarks = [reason.what for reason in weak if reason is not None]
+    remarks += check_steps(found, usable, where)
+    remarks += check_drift(drift, where)
     modulation = np.stack([one.harmonics.modulation for one in found], axis=1)
     return SimParameters(
         carrier=np.stack([one.carrier for one in found]),
@@ -263,12 +291,15 @@ def estimate_parameters(
         # Linear fluorescence cannot go below 0; the harmonics of a saturated response may exceed 1.
         modulation=modulation.clip(max=1.0) if orders == 1 else modulation,
         gain=_gain(stack),
-        quality=np.array([one.quality for one in found]),
+        quality=np.array([np.nan if one.coarse is None else one.coarse.quality for one in found]),
         carrier_se=np.stack([one.carrier_se for one in found]),
         phase_se_rad=np.stack([one.harmonics.phase_se_rad for one in found], axis=1),
         modulation_se=np.stack([one.harmonics.modulation_se for one in found], axis=1),
-        usable=np.array([reason is None for reason in weak]),
+        usable=np.array(usable),
         pixel_size_um=pixel_um,
+        drift_um=drift.shift_um,
+        drift_se_um=drift.error_um,
+        remarks=tuple(remarks),
     )
 
 
@@ -314,10 +345,12 @@ def refresh_phases(
             parameters.orders,
             carrier=parameters.carrier[o],
             steps=parameters.steps_rad[o],
-            where=where,
         )
         for o in range(stack.shape[1])
     ]
+    drift = measure_drift([one.wide for one in found])
+    usable = parameters.usable.tolist()
+    steps = check_steps(found, usable, where, refuse=False)
     times = stack.shape[0]
     error = np.sqrt(np.mean(np.square(parameters.modulation_se), axis=0))
     return replace(
@@ -327,6 +360,9 @@ def refresh_phases(
         modulation=np.repeat(parameters.pooled_modulation[None], times, axis=0),
         modulation_se=np.repeat(error[None], times, axis=0),
         gain=_gain(stack),
+        drift_um=drift.shift_um,
+        drift_se_um=drift.error_um,
+        remarks=(*steps, *check_drift(drift, where, refuse=False)),
     )
 
 
@@ -334,62 +370,3 @@ def _gain(stack: Float[Tensor, "time orientation phase y x"]) -> Float[np.ndarra
     brightness = stack.mean(dim=(2, 3, 4), dtype=torch.float64).cpu().numpy()
     gain: Float[np.ndarray, "time o"] = brightness.mean(axis=1, keepdims=True) / brightness
     return gain
-
-
-def _weakness(
-    one: OrientationEstimate, orientation: int, quality: float, modulation: float, where: str
-) -> ReconstructionError | None:
-    """Why an orientation cannot be trusted; None if it can."""
-    if one.quality < quality:
-        return ReconstructionError(
-            f"no stripes stand out in orientation {orientation} "
-            f"(peak {one.quality:.1f} deviations over the background, {quality:.3g} are needed)",
-            where=where,
-            remedy="check the order of the frames and the optics, state the nominal carrier, "
-            "or take more light",
-        )
-    # Where little light is, chance alone comes near the peak; a rival must be more than chance.
-    if one.rival > max(MAXIMUM_RIVAL * one.quality, quality):
-        return ReconstructionError(
-            f"the carrier of orientation {orientation} is ambiguous: a second peak is "
-            f"{100 * one.rival / one.quality:.0f} % as high as the first",
-            where=where,
-            remedy="state the nominal carrier (pattern period and angles), or check that "
-            "orientations and phases are in the stated order",
-        )
-    depth = float(np.median(one.harmonics.modulation[:, 0]))
-    if not depth >= modulation:
-        return ReconstructionError(
-            f"modulation depth {depth:.2f} of orientation {orientation} is too low "
-            f"({modulation:g} is needed)",
-            where=where,
-            remedy="check polarisation, focus and the pattern on the SLM, or take more light",
-        )
-    return None
-
-
-def _refuse(weak: Sequence[ReconstructionError | None], allow_weak: bool) -> None:
-    reasons = [reason for reason in weak if reason is not None]
-    if reasons and (not allow_weak or len(reasons) == len(weak)):
-        raise reasons[0]
-
-
-def _check_harmonics(
-    found: Sequence[OrientationEstimate], usable: Sequence[bool], where: str
-) -> None:
-    """Refuse orders that the pattern does not have."""
-    for orientation, one in enumerate(found):
-        if not usable[orientation]:
-            continue
-        depth = np.median(one.harmonics.modulation, axis=0)
-        times = one.harmonics.modulation.shape[0]
-        error = np.median(one.harmonics.modulation_se, axis=0) / math.sqrt(times)
-        for n in range(1, depth.size):
-            needed = max(MINIMUM_HARMONIC, 4 * float(error[n]))
-            if depth[n] < needed:
-                raise ReconstructionError(
-                    f"harmonic {n + 1} of the pattern of orientation {orientation} does not stand "
-                    f"out of the noise (modulation {depth[n]:.3f}, {needed:.3f} is needed)",
-                    where=where,
-                    remedy=f"reconstruct with {n} orders, or raise the saturating light",
-                )
