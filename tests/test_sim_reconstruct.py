@@ -12,7 +12,7 @@ import torch
 from sim_truth import EMISSION_UM, MARGIN, NA, OVER, PIXEL_UM, Stack, filaments, make_stack, psnr
 
 from tisr_scope.errors import DataError, ReconstructionError
-from tisr_scope.sim.files import reconstruct_raw_file
+from tisr_scope.sim.files import Estimation, reconstruct_raw_file
 from tisr_scope.sim.optics import incoherent_otf
 from tisr_scope.sim.parameters import estimate_parameters
 from tisr_scope.sim.reconstruct import WienerSettings, reconstruct
@@ -168,3 +168,31 @@ def test_raw_file_to_files(tmp_path: Path, stack: Stack) -> None:
         reconstruct_raw_file(raw, tmp_path / "out")
     with pytest.raises(DataError, match="no multiple"):
         reconstruct_raw_file(raw, tmp_path / "other", phases=5)
+
+
+def test_options_reach_the_reconstruction(tmp_path: Path) -> None:
+    nonlinear = make_stack(
+        n=96, ratio=0.92, seed=3, orientations=2, phases=5, modulation=1.333, harmonics=(0.333,)
+    )
+    counts = np.rint(nonlinear.frames(800) + 300).astype(np.uint16)
+    light = nonlinear.mean[0].mean(axis=0)  # an orientation without stripes
+    counts[0] = np.random.default_rng(1).poisson(800 * light + 300, counts[0].shape)
+    raw = tmp_path / "raw.tif"
+    tifffile.imwrite(raw, counts.reshape(-1, 96, 96))
+    image = reconstruct_raw_file(
+        raw,
+        tmp_path / "out",
+        orientations=2,
+        phases=5,
+        estimation=Estimation(orders=2, refine_phases=True, allow_weak=True, background=300),
+        settings=WienerSettings(attenuation=0.5),
+    )
+    assert tifffile.imread(image).squeeze().shape == (288, 288)
+    about = json.loads((tmp_path / "out" / "raw_parameters.json").read_text())
+    assert about["background"] == [[300.0, 300.0]]
+    assert about["wiener"]["attenuation"] == 0.5
+    found = about["sim_parameters"]
+    assert found["usable"] == [False, True]
+    assert np.ptp(np.diff(found["steps_rad"][1])) > 1e-4  # measured, so not quite even
+    with pytest.raises(ReconstructionError, match="orientation 0"):
+        reconstruct_raw_file(raw, tmp_path / "strict", orientations=2, phases=5)

@@ -24,8 +24,34 @@ WienerOption = Annotated[
 def reconstruct(
     source: Annotated[Path, typer.Argument(help="A recording, or a raw stack (.mrc, .tif).")],
     folder: Annotated[Path, typer.Argument(help="New folder for the images.")],
+    orders: Annotated[
+        int, typer.Option(min=1, max=4, help="Of the pattern: 1 linear, 2 nonlinear (5 phases).")
+    ] = 1,
+    refine_phases: Annotated[
+        bool, typer.Option("--refine-phases", help="Measure the phase of every frame.")
+    ] = False,
+    allow_weak: Annotated[
+        bool,
+        typer.Option("--allow-weak", help="An orientation without stripes gives its wide field."),
+    ] = False,
+    background: Annotated[
+        float | None,
+        typer.Option(help="Taken off every frame [default: 1st percentile of a raw stack]."),
+    ] = None,
     wiener: WienerOption = None,
-    otf: Annotated[Path | None, typer.Option(help="Measured radial OTF (.mrc).")] = None,
+    attenuation: Annotated[
+        float, typer.Option(min=0, max=0.999, help="Against haze and honeycomb: 0 off, 0.9 strong.")
+    ] = 0.0,
+    attenuation_width: Annotated[
+        float, typer.Option(min=0.01, help="Its sigma, as a fraction of the cut-off.")
+    ] = 0.2,
+    apodisation: Annotated[
+        float, typer.Option(min=0, help="Power of the cosine at the edge: 0 sharp, 2 soft.")
+    ] = 1.0,
+    positivity: Annotated[
+        int, typer.Option(min=0, help="Rounds that rule out negative light: 0 off, 10 usual.")
+    ] = 0,
+    otf: Annotated[Path | None, typer.Option(help="Measured radial OTF (.mrc, .csv).")] = None,
     profile: Annotated[
         str | None, typer.Option(help="Layout, optics and stripes of a raw stack.")
     ] = None,
@@ -45,17 +71,23 @@ def reconstruct(
     `tisr reconstruct recordings/cell_01 reconstructed/cell_01`
 
     `tisr reconstruct raw.mrc reconstructed/raw --emission-nm 525 --otf otf_488.mrc`
+
+    `tisr reconstruct raw.tif out --orders 2 --orientations 5 --phases 5`
+
+    `tisr reconstruct thick.tif out --attenuation 0.9 --refine-phases --allow-weak`
     """
     from tisr_scope.profiles.library import load_profile
-    from tisr_scope.sim.files import reconstruct_raw_file, reconstruct_recording
+    from tisr_scope.sim.files import Estimation, reconstruct_raw_file, reconstruct_recording
     from tisr_scope.sim.reconstruct import WienerSettings
 
-    settings = WienerSettings(parameter=wiener)
+    settings = WienerSettings(wiener, apodisation, attenuation, attenuation_width, positivity)
+    estimation = Estimation(orders, refine_phases, allow_weak, background)
     if source.is_dir():
         with progress_bar("reconstructing") as progress:
             files = reconstruct_recording(
                 source,
                 folder,
+                estimation=estimation,
                 settings=settings,
                 otf_file=otf,
                 device=device,
@@ -74,6 +106,7 @@ def reconstruct(
                 interval_s=interval_s,
                 profile=None if profile is None else load_profile(profile),
                 channel=channel - 1,
+                estimation=estimation,
                 settings=settings,
                 otf_file=otf,
                 device=device,

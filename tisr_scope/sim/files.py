@@ -31,6 +31,29 @@ BACKGROUND_PERCENTILE = 1.0
 
 
 @dataclass(frozen=True)
+class Estimation:
+    """How the illumination is estimated, and what is taken off the frames before.
+
+    Attributes
+    ----------
+    orders : int
+        Harmonics of the pattern: 1 for linear SIM, 2 for nonlinear SIM with 5 phases or more.
+    refine_phases : bool
+        Measure the phase of every frame instead of taking the steps as even.
+    allow_weak : bool
+        An orientation without usable stripes gives its wide field, instead of an error.
+    background : float or None
+        Light that is no signal, taken off every frame, in its unit.  None takes nothing off a
+        recording, and off a raw stack the 1st percentile of each orientation.
+    """
+
+    orders: int = 1
+    refine_phases: bool = False
+    allow_weak: bool = False
+    background: float | None = None
+
+
+@dataclass(frozen=True)
 class Reconstruction:
     """Wide field, SIM image and the parameters that gave it.
 
@@ -38,8 +61,8 @@ class Reconstruction:
     ----------
     widefield : array, shape (time, y, x)
         Mean over the patterns.
-    image : array, shape (time, 2 y, 2 x)
-        SIM reconstruction, negative values kept.
+    image : array, shape (time, u y, u x)
+        SIM reconstruction, negative values kept; u is 1 + orders.
     parameters : SimParameters
         As estimated.
     """
@@ -64,20 +87,30 @@ def reconstruct_stack(
     pixel_um: float,
     *,
     nominal: Float[np.ndarray, "orientation 2"] | None = None,
+    estimation: Estimation | None = None,
     settings: WienerSettings | None = None,
     saturation: float | None = None,
     device: str = "cpu",
     where: str = "SIM stack",
 ) -> Reconstruction:
-    """Estimate the parameters of a stack and reconstruct it.
+    """Estimate the parameters of a stack, whose background is off already, and reconstruct it.
 
     Raises
     ------
     ReconstructionError
         For unusable frames, or where no stripes are found that can be trusted.
     """
+    estimation = estimation or Estimation()
     parameters = estimate_parameters(
-        frames, otf, pixel_um, nominal=nominal, saturation_electrons=saturation, where=where
+        frames,
+        otf,
+        pixel_um,
+        nominal=nominal,
+        orders=estimation.orders,
+        refine_phases=estimation.refine_phases,
+        allow_weak=estimation.allow_weak,
+        saturation_electrons=saturation,
+        where=where,
     )
     image = reconstruct(frames, parameters, otf, settings, device=device)
     return Reconstruction(widefield(frames), image, parameters)
@@ -101,6 +134,7 @@ def reconstruct_recording(
     recording: Recording | Path,
     out: Path,
     *,
+    estimation: Estimation | None = None,
     settings: WienerSettings | None = None,
     otf_file: Path | None = None,
     device: str = "cpu",
@@ -114,6 +148,8 @@ def reconstruct_recording(
         In paired mode, or a time-lapse that keeps all patterns.
     out : Path
         New or empty folder.
+    estimation : Estimation, optional
+        Orders, phases, weak orientations, background.
     settings : WienerSettings, optional
         Of the reconstruction.
     otf_file : Path, optional
@@ -157,6 +193,7 @@ def reconstruct_recording(
                 for t in range(recording.time_points)
             ]
         )
+        frames -= np.float32((estimation or Estimation()).background or 0.0)
         otf = detection_otf(
             profile.optics.numerical_aperture, profile.channels[channel].emission_nm, otf_file
         )
@@ -165,6 +202,7 @@ def reconstruct_recording(
             otf,
             recording.pixel_size_um,
             nominal=recording_nominal(profile, channel),
+            estimation=estimation,
             settings=settings,
             saturation=saturation_electrons(profile),
             device=device,
@@ -191,6 +229,7 @@ def reconstruct_raw_file(
     interval_s: float = 1.0,
     profile: Profile | None = None,
     channel: int = 0,
+    estimation: Estimation | None = None,
     settings: WienerSettings | None = None,
     otf_file: Path | None = None,
     device: str = "cpu",
@@ -217,6 +256,8 @@ def reconstruct_raw_file(
         Overrides layout and optics and gives the nominal carriers.
     channel : int
         Channel of the profile.
+    estimation : Estimation, optional
+        Orders, phases, weak orientations, background.
     settings : WienerSettings, optional
         Of the reconstruction.
     otf_file : Path, optional
@@ -252,6 +293,8 @@ def reconstruct_raw_file(
         nominal = recording_nominal(profile, channel)
     frames = fold_raw(read_stack(path), orientations, phases, str(path)).astype(np.float32)
     background = np.percentile(frames.mean(axis=2), BACKGROUND_PERCENTILE, axis=(-2, -1))
+    if estimation is not None and estimation.background is not None:
+        background = np.full(background.shape, estimation.background)
     frames -= background[:, :, None, None, None].astype(np.float32)
     otf = detection_otf(numerical_aperture, emission_nm, otf_file)
     _new_folder(out)
@@ -260,6 +303,7 @@ def reconstruct_raw_file(
         otf,
         pixel_size_um,
         nominal=nominal,
+        estimation=estimation,
         settings=settings,
         device=device,
         where=str(path),
