@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import shutil
+import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
 from published_layout import ANGLES_DEG, PIXEL, noise_cell, striped_cell, write_mrc_by_hand
+from sim_truth import make_stack
 from typer.testing import CliRunner
 
+from tisr_scope.acquisition.recorder import Recorder
 from tisr_scope.cli import app
 from tisr_scope.data.biotisr import biotisr_cells
 from tisr_scope.data.exporting import export
@@ -20,14 +25,15 @@ from tisr_scope.data.import_plan import ImportPlan, plan_region
 from tisr_scope.data.import_settings import ImportSettings
 from tisr_scope.data.importing import import_recordings
 from tisr_scope.data.importing_pairs import import_pairs
-from tisr_scope.data.mrc import read_header, read_mrc
+from tisr_scope.data.mrc import read_mrc
+from tisr_scope.data.mrc_header import read_header
 from tisr_scope.data.pairs import load_pair, pair_folders
 from tisr_scope.data.prepare import prepare
 from tisr_scope.data.raw_stack import read_raw_stack
 from tisr_scope.data.recording import Recording
 from tisr_scope.data.regions import find_regions
 from tisr_scope.data.split import Split
-from tisr_scope.errors import DataError, MicroscopeError
+from tisr_scope.errors import DataError, DiskFull, MicroscopeError
 
 STATED = ImportSettings(
     interval_s=1.5,
@@ -162,9 +168,7 @@ def test_real_data_keep_their_pixels_and_stripes(real_data: Path, tmp_path: Path
     assert recording.profile.channels[0].pattern_period_um == pytest.approx(1 / 5.53, rel=0.01)
     (cell,) = export(recording.path, tmp_path / "published")
     copy = cell / "RawSIMData_level_01.mrc"
-    assert copy.read_bytes()[1024:] == raw.read_bytes()[1024:]
-    assert read_header(copy).pixel_um == read_header(raw).pixel_um
-    assert read_header(copy).section_um == read_header(raw).section_um
+    assert copy.read_bytes() == raw.read_bytes()
 
 
 # -------------------------------------------------------------------------------------- pairs
@@ -222,11 +226,7 @@ def test_recordings_come_back_exactly(tmp_path: Path, kind: str, target_kind: st
     originals = sorted(f.name for f in source.iterdir())
     assert sorted(f.name for f in cell.glob("*.mrc")) == originals
     for name in originals:
-        one, two = source / name, cell / name
-        assert one.read_bytes()[1024:] == two.read_bytes()[1024:]
-        a, b = read_header(one), read_header(two)
-        assert (a.shape, a.dtype, a.pixel_um) == (b.shape, b.dtype, b.pixel_um)
-        assert (a.section_um, a.wavelengths_nm) == (b.section_um, b.wavelengths_nm)
+        assert (source / name).read_bytes() == (cell / name).read_bytes()
     # The profile beside the cell makes the second import ask for nothing.
     again = to_recording(cell, tmp_path / "again", ImportSettings())
     assert again.profile == recording.profile
@@ -252,7 +252,7 @@ def test_a_background_taken_off_before_comes_back_exactly(tmp_path: Path) -> Non
     )
     (cell,) = export(recording.path, tmp_path / "published")
     for file in source.glob("*.mrc"):
-        assert (cell / file.name).read_bytes()[1024:] == file.read_bytes()[1024:]
+        assert (cell / file.name).read_bytes() == file.read_bytes()
     again = to_recording(cell, tmp_path / "again", ImportSettings(unsigned=False))
     assert again.profile == recording.profile
 
@@ -422,8 +422,8 @@ def test_3d_folders_need_their_order(tmp_path: Path) -> None:
             plans(tmp_path / name)
         assert "TOZPYX" in str(told.value)
     base = {**vars(STATED), "sections": planes}
-    with pytest.raises(DataError, match="4 planes"):
-        plans(tmp_path / "BioTISR_deep", ImportSettings(**{**base, "axes": "TZOPYX"}))
+    (plan,) = plans(tmp_path / "BioTISR_deep", ImportSettings(**{**base, "axes": "TZOPYX"}))
+    assert (plan.planes, plan.frames) == ((0, 1, 2, 3), times * planes * 9 * 2)
     expected = {"TZOPYX": 36 + 2 * 9, "TOZPYX": 36 + 2 * 3}
     for axes, first in expected.items():
         settings = ImportSettings(**{**base, "axes": axes, "plane": 3})
@@ -435,6 +435,170 @@ def test_3d_folders_need_their_order(tmp_path: Path) -> None:
     write_mrc_by_hand(tmp_path / "BioTISR_deep" / "Cell_001" / "SIM_gt.mrc", target.astype("<f4"))
     (plan,) = plans(tmp_path / "BioTISR_deep", settings)
     np.testing.assert_array_equal(plan.target_frames()[:, 0, 0], [2, 6])
+
+
+@pytest.mark.parametrize("axes", ["TOZPYX", "TZOPYX", "OZPTYX"])
+def test_3d_stacks_come_in_with_all_planes_and_back_to_the_byte(tmp_path: Path, axes: str) -> None:
+    """15 x z frames: planes are stage positions at their heights, and every frame has its place."""
+    source = tmp_path / "BioTISR_Mito_3D" / "Cell_004"
+    times, planes = 2, 3
+    rng = np.random.default_rng(2)
+    # A frame tells its place by its mean: digits of time, plane, orientation, phase.
+    counts = {"T": times, "O": 3, "Z": planes, "P": 5}
+    place = dict(zip(axes, np.indices([counts[a] for a in axes[:-2]]), strict=False))
+    told = 1000 * place["T"] + 100 * place["Z"] + 10 * place["O"] + place["P"]
+    for level in (1, 2):
+        data = told.reshape(-1, 1, 1) * 10 + rng.integers(0, 9, (told.size, 16, 18))
+        write_mrc_by_hand(
+            source / f"RawSIMData_level_{level:02d}.mrc", data.astype("<u2"), time_points=times
+        )
+    target = rng.normal(100, 20, (times * planes, 32, 36)).astype("<f4")
+    write_mrc_by_hand(source / "SIM_gt.mrc", target, PIXEL / 2)
+    settings = ImportSettings(**{**vars(STATED), "axes": axes, "sections": planes})
+    recording = to_recording(tmp_path / "BioTISR_Mito_3D", tmp_path / "out", settings)
+    assert recording.name == "Mito_3D_Cell_004"
+    assert (recording.positions, recording.sim_shape) == (planes, (3, 5, 2))
+    assert [p.z_um for p in recording.profile.positions] == pytest.approx([0, 0.16, 0.32])
+    for t, z in np.ndindex(times, planes):
+        found = recording.frames(t, position=z)[..., 0, 0] // 10
+        expected = 1000 * t + 100 * z + 10 * np.arange(3)[:, None] + np.arange(5)
+        np.testing.assert_array_equal(found, np.stack([expected] * 2, axis=-1))
+    (cell,) = export(recording.path, tmp_path / "published")
+    for file in source.glob("*.mrc"):
+        assert (cell / file.name).read_bytes() == file.read_bytes()
+    again = to_recording(cell, tmp_path / "again", ImportSettings())
+    assert again.profile == recording.profile
+    np.testing.assert_array_equal(again.frames(1, position=2), recording.frames(1, position=2))
+    with pytest.raises(DataError, match="3D-SIM") as refused:
+        prepare([recording], tmp_path / "pairs")
+    assert "--to pairs" in refused.value.remedy
+    with pytest.raises(DataError, match="is not written"):
+        export(recording.path, tmp_path / "tiff", layout="tiff")
+    made = import_pairs(
+        plans(tmp_path / "BioTISR_Mito_3D", settings), tmp_path / "targets", settings
+    )
+    assert [folder.name for folder in made] == [f"Mito_3D_Cell_004_z{z:03d}" for z in (1, 2, 3)]
+    np.testing.assert_array_equal(load_pair(made[1]).target, target[1::planes])
+    assert len(export(tmp_path / "targets", tmp_path / "back")) == planes
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("dialect", ["priism", "regular"])
+def test_headers_of_others_come_back_to_the_byte(tmp_path: Path, dialect: str, order: str) -> None:
+    """Byte order, labels, unknown fields and an extended header: nothing is lost on the way."""
+    source = tmp_path / "BioTISR_S" / "Cell_001"
+    (data, _), _ = noise_cell(source, levels=2, time_points=2)
+    rng = np.random.default_rng(8)
+    for number in (1, 2):
+        head = bytearray(rng.integers(0, 255, 1024, dtype=np.uint8).tobytes())
+        struct.pack_into(f"{order}4i", head, 0, 26, 24, 18, 6)
+        struct.pack_into(f"{order}i", head, 92, 256)
+        struct.pack_into(f"{order}h", head, 96, -16224)
+        struct.pack_into(f"{order}2h", head, 180, 2, 0)
+        struct.pack_into(f"{order}2h", head, 196, 1, 525)
+        head[208:212] = b"MAP " if dialect == "regular" else b"none"
+        more = rng.integers(0, 255, 256, dtype=np.uint8).tobytes()
+        pixels = data.astype(f"{order}u2").tobytes()
+        (source / f"RawSIMData_level_{number:02d}.mrc").write_bytes(bytes(head) + more + pixels)
+    settings = ImportSettings(**{**vars(STATED), "pixel_size_um": PIXEL, "emission_nm": 525.0})
+    recording = to_recording(tmp_path / "BioTISR_S", tmp_path / "out", settings)
+    np.testing.assert_array_equal(stack_of(recording, 1), data)
+    (cell,) = export(recording.path, tmp_path / "published")
+    for file in source.glob("*.mrc"):
+        assert (cell / file.name).read_bytes() == file.read_bytes()
+
+
+def test_a_recording_stopped_within_a_time_point(tmp_path: Path) -> None:
+    """Its whole time points are imported only where that was asked for; others stay refused."""
+    source = tmp_path / "S" / "Cell_001"
+    stored, target = noise_cell(source, levels=2, time_points=3)
+    for n, stack in enumerate(stored, start=1):
+        write_mrc_by_hand(source / f"RawSIMData_level_{n:02d}.mrc", stack[:-4])
+    write_mrc_by_hand(source / "SIM_gt.mrc", target[:2], PIXEL / 2)
+    with pytest.raises(DataError, match="23 frames are no multiple"):
+        plans(tmp_path / "S")
+    settings = ImportSettings(**{**vars(STATED), "drop_incomplete": True})
+    recording = to_recording(tmp_path / "S", tmp_path / "out", settings)
+    assert recording.time_points == 2
+    np.testing.assert_array_equal(stack_of(recording, 1), stored[1][:18])
+    (cell,) = export(recording.path, tmp_path / "published")
+    assert read_header(cell / "RawSIMData_level_01.mrc").shape == (18, 24, 26)
+
+
+@pytest.mark.parametrize("importer", [import_recordings, import_pairs])
+def test_a_full_disk_leaves_nothing_half_written(
+    tmp_path: Path, importer: Callable[..., list[Path]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in (1, 2):
+        noise_cell(tmp_path / "S" / f"Cell_{number:03d}", seed=number, time_points=1)
+    made = plans(tmp_path / "S")
+    (first,) = importer(made[:1], tmp_path / "out", STATED)
+    before = {f: f.read_bytes() for f in first.rglob("*") if f.is_file()}
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Recorder, "put", full)
+        patched.setattr(tifffile, "imwrite", full)
+        with pytest.raises((DiskFull, OSError), match=r"[Nn]o space left"):
+            importer(made, tmp_path / "out", STATED)
+    assert {f: f.read_bytes() for f in first.rglob("*") if f.is_file()} == before
+    kept = {p.name for p in (tmp_path / "out").iterdir()} - {"split.json"}
+    assert kept == {"S_Cell_001"}
+    assert len(importer(made, tmp_path / "out", STATED)) == 2
+
+
+def test_neither_import_nor_pairs_scale_a_region_by_its_own_range(tmp_path: Path) -> None:
+    """Two cells of 1 and 20 times the light keep their ratio in wide field and target."""
+    for number, factor in ((1, 1), (2, 20)):
+        folder = tmp_path / "S" / f"Cell_{number:03d}"
+        ramp = np.arange(24 * 24).reshape(24, 24) / 100
+        frames = np.rint(100 + factor * ramp * 10).astype("<u2")
+        write_mrc_by_hand(folder / "RawSIMData_level_01.mrc", np.stack([frames] * 9))
+        fine = np.kron(factor * ramp, np.ones((2, 2))).astype("<f4")[None]
+        write_mrc_by_hand(folder / "SIM_gt.mrc", fine, PIXEL / 2)
+    dim, bright = map(load_pair, import_pairs(plans(tmp_path / "S"), tmp_path / "pairs", STATED))
+    np.testing.assert_allclose(bright.target, 20 * dim.target, rtol=1e-6)
+    np.testing.assert_allclose(bright.widefield.mean(), 20 * dim.widefield.mean(), rtol=1e-3)
+
+
+def test_each_region_gets_its_own_target_whatever_the_order_on_disk(tmp_path: Path) -> None:
+    for number in (10, 9, 2, 1):
+        folder = tmp_path / "BioTISR_S" / f"Cell_{number}"
+        for level in (2, 1):
+            value = np.full((9, 16, 16), 100 + 10 * number + level, "<u2")
+            write_mrc_by_hand(folder / f"RawSIMData_level_{level:02d}.mrc", value)
+        write_mrc_by_hand(folder / "SIM_gt.mrc", np.full((1, 32, 32), number, "<f4"), PIXEL / 2)
+    made = import_pairs(plans(tmp_path / "BioTISR_S"), tmp_path / "pairs", STATED)
+    assert [f.name for f in made] == [f"S_Cell_{n}" for n in (1, 2, 9, 10)]
+    for folder, number in zip(made, (1, 2, 9, 10), strict=True):
+        pair = load_pair(folder)
+        assert np.all(pair.target == number)
+        for level in (1, 2):
+            expected = (10 * number + level) * 0.46
+            np.testing.assert_allclose(pair.widefield[level - 1], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("fine_px", [0, 1])
+def test_a_published_target_on_another_grid_is_told(tmp_path: Path, fine_px: int) -> None:
+    """One fine pixel is half an input pixel, 31 nm."""
+    stack = make_stack(64, seed=3)
+    folder = tmp_path / "BioTISR_S" / "Cell_001"
+    for level, photons in enumerate((20, 400), start=1):
+        counts = np.rint(np.clip(100 + stack.frames(photons) / 0.46, 0, None)).astype("<u2")
+        write_mrc_by_hand(folder / f"RawSIMData_level_{level:02d}.mrc", counts.reshape(-1, 64, 64))
+    image = np.roll(stack.truth(400), fine_px, axis=-1)[None].astype("<f4")
+    write_mrc_by_hand(folder / "SIM_gt.mrc", image, PIXEL / 2)
+    command = ["import", str(tmp_path / "BioTISR_S"), str(tmp_path / "pairs"), "--to", "pairs"]
+    result = CliRunner().invoke(app, [*command, "--interval-s", "1"])
+    assert result.exit_code == 0, result.output
+    about = json.loads((tmp_path / "pairs" / "S_Cell_001" / "pair.json").read_text())
+    for level in about["registration"]:
+        assert level["x_nm"] == pytest.approx(fine_px * 31.3, abs=max(1.5, 4 * level["se_nm"]))
+        assert abs(level["y_nm"]) < max(1.5, 4 * level["se_nm"])
+    told = "nm off its input" in " ".join(result.output.split())
+    assert told == bool(fine_px)
 
 
 def test_time_is_asked_for_where_nobody_says(tmp_path: Path) -> None:
@@ -535,10 +699,11 @@ def test_import_and_export_from_the_command_line(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     made = sorted(p.name for p in (tmp_path / "out").iterdir())
     assert made == ["Lysosomes_Cell_001", "Lysosomes_Cell_003"]
-    result = CliRunner().invoke(app, ["export", str(tmp_path / "out"), str(tmp_path / "back")])
+    command = ["export", str(tmp_path / "out"), str(tmp_path / "back"), "--biotisr"]
+    result = CliRunner().invoke(app, command)
     assert result.exit_code == 0, result.output
     again = tmp_path / "back" / "BioTISR_Lysosomes" / "Cell_003" / "RawSIMData_level_02.mrc"
     first = tmp_path / "all" / "BioTISR_Lysosomes" / "Cell_003" / "RawSIMData_level_02.mrc"
-    assert again.read_bytes()[1024:] == first.read_bytes()[1024:]
+    assert again.read_bytes() == first.read_bytes()
     wrong = CliRunner().invoke(app, ["import", str(tmp_path / "all"), "--list", "--cells", "x"])
     assert wrong.exit_code == 2

@@ -11,7 +11,8 @@ import mrcfile
 import numpy as np
 import pytest
 
-from tisr_scope.data.mrc import open_mrc, read_header, read_mrc, write_mrc
+from tisr_scope.data.mrc import open_mrc, read_mrc, write_mrc
+from tisr_scope.data.mrc_header import header_bytes, read_header
 from tisr_scope.errors import DataError
 
 MODES = {0: "u1", 1: "i2", 2: "f4", 4: "c8", 6: "u2", 12: "f2"}
@@ -165,3 +166,14 @@ def test_real_header(real_data: Path) -> None:
     assert header.wavelengths_nm == (525,)
     read, _ = open_mrc(real_data / "gi_sim_microtubules_raw.mrc")
     np.testing.assert_array_equal(read, mrc.imread(real_data / "gi_sim_microtubules_raw.mrc"))
+
+
+def test_a_kept_header_must_belong_to_the_sections(tmp_path: Path) -> None:
+    data = frames("u2")
+    write_mrc(tmp_path / "a.mrc", [data], data.shape, "u2", 0.06, label="mine")
+    head = header_bytes(tmp_path / "a.mrc")
+    write_mrc(tmp_path / "b.mrc", [data], data.shape, "u2", 1.0, header=head)
+    assert (tmp_path / "b.mrc").read_bytes() == (tmp_path / "a.mrc").read_bytes()
+    with pytest.raises(DataError, match="other sections"):
+        write_mrc(tmp_path / "c.mrc", [data[:2]], (2, 10, 14), "u2", 1.0, header=head)
+    assert not (tmp_path / "c.mrc").exists()

@@ -12,6 +12,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from tisr_scope.disk import writing
+
 _PACKAGES = (
     "tisr-scope",
     "numpy",
@@ -59,12 +61,8 @@ def provenance(settings: Mapping[str, Any] | None = None) -> dict[str, Any]:
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write JSON so that a reader sees the old file or the new one, never half of it."""
     text = json.dumps(content, indent=2, allow_nan=False) + "\n"
-    temporary = path.with_name(path.name + ".part")
-    try:
+    with writing(path, "results") as temporary:
         temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def sha256(path: Path) -> str:

@@ -233,7 +233,7 @@ def import_(
         str | None, typer.Option(help="Order of the frames, slowest first: TOPYX, TPOYX, TOZPYX.")
     ] = None,
     sections: Annotated[int | None, typer.Option(min=1, help="Focal planes of a 3D stack.")] = None,
-    plane: Annotated[int | None, typer.Option(min=1, help="Which of them.")] = None,
+    plane: Annotated[int | None, typer.Option(min=1, help="Only this one of them.")] = None,
     channel: Annotated[int | None, typer.Option(min=1, help="Which one of several.")] = None,
     profile: Annotated[
         str | None, typer.Option(help="Layout, optics, stripes and camera from a profile.")
@@ -250,6 +250,10 @@ def import_(
     ] = None,
     offset_adu: Annotated[float | None, typer.Option(help="[default: 100]")] = None,
     electrons_per_adu: Annotated[float | None, typer.Option(help="[default: 0.46]")] = None,
+    drop_incomplete: Annotated[
+        bool,
+        typer.Option("--drop-incomplete", help="Leave out a time point that was not finished."),
+    ] = False,
     unsigned: Annotated[
         bool | None,
         typer.Option(
@@ -273,7 +277,7 @@ def import_(
     from tisr_scope.data.import_plan import plan_region
     from tisr_scope.data.import_settings import ImportSettings
     from tisr_scope.data.importing import import_recordings
-    from tisr_scope.data.importing_pairs import import_pairs
+    from tisr_scope.data.importing_pairs import import_pairs, misplaced_targets
     from tisr_scope.data.regions import find_regions
     from tisr_scope.data.split import Split
     from tisr_scope.errors import DataError
@@ -298,6 +302,7 @@ def import_(
         period_um=period_um,
         offset_adu=offset_adu,
         electrons_per_adu=electrons_per_adu,
+        drop_incomplete=drop_incomplete,
         unsigned=unsigned,
         profile=None if profile is None else load_profile(profile),
     )
@@ -318,29 +323,36 @@ def import_(
             made = import_pairs(plans, folder, settings, split=Split(seed=seed), progress=progress)
         else:
             made = import_recordings(plans, folder, settings, progress=progress)
+    if to == "pairs":
+        for name, told in misplaced_targets(made).items():
+            out.print(f"[yellow]{escape(name)}[/yellow]: {told}", highlight=False)
     out.print(f"{len(made)} {to} in {folder}")
 
 
 def export(
     source: Annotated[Path, typer.Argument(help="A recording, a pair, or a folder of several.")],
     folder: Annotated[Path, typer.Argument(help="Folder to write into; finished are kept.")],
-    layout: Annotated[
-        Literal["biotisr", "tiff"],
-        typer.Option("--as", help="Published MRC layout, or OME-TIFF with angle and phase axes."),
-    ] = "biotisr",
+    biotisr: Annotated[
+        bool,
+        typer.Option(
+            "--biotisr/--tiff",
+            help="Published MRC layout, or raw frames as OME-TIFF with angle and phase axes.",
+        ),
+    ] = True,
     structure: Annotated[str | None, typer.Option(help="Name of the structure.")] = None,
 ) -> None:
     """Write recordings or pairs in the published layout, or raw frames as OME-TIFF.
 
     Examples
     --------
-    `tisr export recordings published --structure Microtubules`
+    `tisr export recordings published --biotisr --structure Microtubules`
 
-    `tisr export recordings/cell_01 stacks --as tiff`
+    `tisr export recordings/cell_01 stacks --tiff`
     """
     from tisr_scope.data.exporting import export as run
 
     with progress_bar("exporting") as progress:
+        layout: Literal["biotisr", "tiff"] = "biotisr" if biotisr else "tiff"
         written = run(source, folder, layout=layout, structure=structure, progress=progress)
     for path in written:
         out.print(f"wrote {path}")

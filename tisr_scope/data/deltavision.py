@@ -13,7 +13,7 @@ import mrc
 import numpy as np
 from jaxtyping import Num
 
-from tisr_scope.data.mrc import read_header
+from tisr_scope.data.mrc_header import read_header
 from tisr_scope.errors import DataError
 
 SUFFIXES = (".dv", ".r3d")

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,15 +21,19 @@ import tifffile
 from jaxtyping import Num, UInt16
 
 from tisr_scope.data.counts import CountsRule
+from tisr_scope.data.import_plan import LAYOUT_NAME
 from tisr_scope.data.imported_profile import ImportedOptics, imported_profile
-from tisr_scope.data.importing import REFERENCE, imported_from
+from tisr_scope.data.importing import HEADER_SUFFIX, REFERENCE, imported_from
 from tisr_scope.data.mrc import write_mrc
+from tisr_scope.data.mrc_header import parse_header
 from tisr_scope.data.pairs import load_pair, read_about
+from tisr_scope.data.raw_stack import fold, parse_axes
 from tisr_scope.data.recording import Recording
 from tisr_scope.data.store import ZARR_NAME
 from tisr_scope.errors import DataError
 from tisr_scope.profiles.library import profile_yaml
 from tisr_scope.profiles.schema import Profile
+from tisr_scope.provenance import write_json
 from tisr_scope.types import PairedStack
 
 Progress = Callable[[int, int], None]
@@ -38,11 +42,12 @@ FORMATS = ("biotisr", "tiff")
 
 @dataclass(frozen=True)
 class _Place:
-    """One channel and stage position of a recording, or one pair."""
+    """One channel and stage position of a recording, or all planes of it, or one pair."""
 
     source: Path
     channel: int = 0
     position: int = 0
+    planes: int = 1
 
 
 def export(
@@ -109,6 +114,10 @@ def _places(source: Path) -> list[_Place]:
             recording = Recording.open(folder)
             if recording.time_points < 1:
                 raise DataError("the recording holds no complete time point", where=str(folder))
+            planes = len((imported_from(folder) or {}).get("planes", [0]))
+            if planes > 1:
+                places.append(_Place(folder, planes=planes))
+                continue
             places += [
                 _Place(folder, channel, position)
                 for channel in range(len(recording.channels))
@@ -185,40 +194,77 @@ def _to_cell(place: _Place, folder: Path) -> None:
 
 def _recording_to_cell(place: _Place, folder: Path) -> None:
     recording = Recording.open(place.source)
-    orientations, phases, levels = recording.sim_shape
     about = imported_from(place.source) or {}
+    levels = recording.sim_shape[2]
     rule = CountsRule(**about.get("counts", {}))
     types = about.get("pixel_types", ["<u2"] * levels)
     channel = recording.profile.channels[place.channel]
     profile = _profile_of(recording, place, rule)
     (folder / "profile.yaml").write_text(profile_yaml(profile), encoding="utf-8")
-    files = about.get("files", [])
+    if place.planes > 1:
+        layout = {"axes": about["axes"], "sections": place.planes}
+        write_json(folder / LAYOUT_NAME, layout)
+    files = [str(file["name"]) for file in about.get("files", [])]
     for level in range(levels):
         kind = np.dtype(types[level])
         name = f"RawSIMData_level_{level + 1:02d}.mrc"
-        top = level == levels - 1 and level < len(files)
-        if top and files[level]["name"] == "RawSIMData_gt.mrc":
+        if level == levels - 1 and "RawSIMData_gt.mrc" in files[level : level + 1]:
             name = "RawSIMData_gt.mrc"
+        shape = (_frames_of(recording) * place.planes, *recording.frame_shape)
         write_mrc(
             folder / name,
-            (rule.stored(block, kind) for block in _level_blocks(recording, place, level)),
-            (recording.time_points * orientations * phases, *recording.frame_shape),
+            (rule.stored(block, kind) for block in _level_blocks(recording, place, level, about)),
+            shape,
             kind,
             recording.pixel_size_um,
             section_um=about.get("section_um") or 0.0,
             time_points=recording.time_points,
             wavelength_nm=channel.emission_nm,
             label=f"{recording.name} {channel.name}",
+            header=_kept_header(place, files[level : level + 1], shape, kind),
         )
     for file in sorted((place.source / REFERENCE).glob("*.mrc")):
         shutil.copyfile(file, folder / file.name)
 
 
+def _frames_of(recording: Recording) -> int:
+    """Raw frames of one level and position."""
+    orientations, phases, _ = recording.sim_shape
+    return recording.time_points * orientations * phases
+
+
+def _kept_header(
+    place: _Place, file: Sequence[str], shape: tuple[int, int, int], kind: np.dtype[np.generic]
+) -> bytes | None:
+    """Header the stack was imported with, so that it comes back to the byte."""
+    path = place.source / REFERENCE / ("".join(file) + HEADER_SUFFIX)
+    if not file or not path.is_file():
+        return None
+    head = path.read_bytes()
+    told = parse_header(head, path)
+    return head if (told.shape, told.dtype) == (shape, kind) else None
+
+
 def _level_blocks(
-    recording: Recording, place: _Place, level: int
-) -> Iterator[UInt16[np.ndarray, "orientation phase y x"]]:
-    for t in range(recording.time_points):
-        yield recording.frames(t, place.channel, place.position)[:, :, level]
+    recording: Recording, place: _Place, level: int, about: Mapping[str, Any]
+) -> Iterator[UInt16[np.ndarray, "frame y x"]]:
+    """Frames of a level in their order in the file; a plane of several in that of the import."""
+    if place.planes == 1:
+        for t in range(recording.time_points):
+            block = recording.frames(t, place.channel, place.position)[:, :, level]
+            yield block.reshape(-1, *recording.frame_shape)
+        return
+    axes = str(about["axes"])
+    every = list(range(recording.time_points))
+    # Only where time runs slowest do its points come one after the other.
+    for times in [[t] for t in every] if parse_axes(axes)[0] == "T" else [every]:
+        stack = np.array(
+            [
+                [recording.frames(t, place.channel, z)[:, :, level] for z in range(place.planes)]
+                for t in times
+            ]
+        )
+        yield fold(stack[:, None], axes)
 
 
 def _profile_of(recording: Recording, place: _Place, rule: CountsRule) -> Profile:
@@ -315,6 +361,12 @@ def _to_tiff(place: _Place, out: Path) -> Sequence[Path]:
     orientations, phases, levels = recording.sim_shape
     out.mkdir(parents=True, exist_ok=True)
     written = []
+    if place.planes > 1:
+        raise DataError(
+            "OME-TIFF with angle, phase and focal planes is not written",
+            where=str(place.source),
+            remedy="export the published layout: --biotisr",
+        )
     for level in range(levels):
         name = f"{recording.name}_{recording.channels[place.channel]}"
         name += f"_p{place.position}" if recording.positions > 1 else ""
@@ -324,11 +376,7 @@ def _to_tiff(place: _Place, out: Path) -> Sequence[Path]:
         try:
             tifffile.imwrite(
                 temporary,
-                (
-                    frame
-                    for block in _level_blocks(recording, place, level)
-                    for frame in block.reshape(-1, *recording.frame_shape)
-                ),
+                (frame for block in _level_blocks(recording, place, level, {}) for frame in block),
                 shape=shape,
                 dtype=np.uint16,
                 ome=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +14,8 @@ from jaxtyping import Num
 from tisr_scope.data.biotisr import BioTisrCell
 from tisr_scope.data.import_settings import ImportSettings
 from tisr_scope.data.imported_profile import ImportedOptics
-from tisr_scope.data.mrc import MrcHeader, open_mrc, read_header
+from tisr_scope.data.mrc import open_mrc
+from tisr_scope.data.mrc_header import MrcHeader, read_header
 from tisr_scope.data.raw_stack import RawStack, read_raw_stack
 from tisr_scope.errors import DataError
 from tisr_scope.profiles.library import parse_profile
@@ -21,6 +23,8 @@ from tisr_scope.profiles.schema import Profile
 
 LAYOUTS = ((3, 3), (5, 5), (3, 5), (5, 3))
 """Orientations and phases that instruments use, offered where the stated ones do not fit."""
+LAYOUT_NAME = "layout.json"
+"""Axes and sections of a 3D stack, beside its files."""
 EMPTY = np.empty((0,) * 7, np.uint16)
 
 
@@ -52,10 +56,14 @@ class ImportPlan:
         Enlargement of the target; 0 without one.
     profile : Profile or None
         From the options, or from the folder of the region.
-    channel, plane : int
+    channel : int
         Counted from 0.
+    planes : tuple of int
+        Focal planes to take, counted from 0.
     section_um : float or None
         Distance of focal planes, where the file says.
+    drop_incomplete : bool
+        Frames at the end of the files are left out.
     """
 
     cell: BioTisrCell
@@ -73,13 +81,20 @@ class ImportPlan:
     upscale: int
     profile: Profile | None
     channel: int = 0
-    plane: int = 0
+    planes: tuple[int, ...] = (0,)
     section_um: float | None = None
+    drop_incomplete: bool = False
 
     @property
     def name(self) -> str:
         """Of the recording or pair."""
-        return self.cell.name + (f"_z{self.plane + 1:03d}" if self.sections > 1 else "")
+        return "_".join(part for part in (self.cell.name, self.plane_name) if part)
+
+    @property
+    def plane_name(self) -> str:
+        """Of the only plane of several that is taken; empty otherwise."""
+        one = self.sections > 1 and len(self.planes) == 1
+        return f"z{self.planes[0] + 1:03d}" if one else ""
 
     @property
     def sample(self) -> str:
@@ -94,10 +109,19 @@ class ImportPlan:
     @property
     def frames(self) -> int:
         """Raw frames to convert."""
-        return self.time_points * self.orientations * self.phases * self.levels
+        patterns = self.orientations * self.phases
+        return self.time_points * len(self.planes) * patterns * self.levels
 
-    def level(self, number: int) -> Num[np.ndarray, "time orientation phase y x"]:
-        """Raw frames of one level, opened anew: a plan of a thousand files holds none of them open.
+    def by_plane(self) -> list[ImportPlan]:
+        """One plan for each focal plane."""
+        return [replace(self, planes=(plane,)) for plane in self.planes]
+
+    def level(
+        self, number: int, plane: int | None = None
+    ) -> Num[np.ndarray, "time orientation phase y x"]:
+        """Raw frames of one level and plane (the first one if omitted).
+
+        Opened anew: a plan of a thousand files holds none of them open.
 
         Raises
         ------
@@ -110,11 +134,12 @@ class ImportPlan:
             orientations=self.orientations,
             phases=self.phases,
             sections=self.sections,
+            drop_incomplete=self.drop_incomplete,
         )
-        return stack.plane(self.channel, self.plane)
+        return stack.plane(self.channel, self.planes[0] if plane is None else plane)
 
     def target_frames(self) -> Num[np.ndarray, "time fy fx"]:
-        """The published SIM image of this focal plane on disk.
+        """The published SIM image of the first focal plane on disk.
 
         Raises
         ------
@@ -129,15 +154,18 @@ class ImportPlan:
             )
         data, header = open_mrc(self.cell.target)
         planes = header.shape[0] // self.time_points
-        return data.reshape(self.time_points, planes, *data.shape[1:])[:, self.plane % planes]
+        images = data.reshape(self.time_points, planes, *data.shape[1:])
+        return images[:, self.planes[0] % planes]
 
     def describe(self) -> str:
         """What was found, in words."""
         height, width = self.frame_shape
         kind = f"{self.orientations} x {self.phases} frames" if self.cell.levels else "wide field"
         target = f"SIM image x{self.upscale}" if self.target else "no SIM image"
+        deep = f"{len(self.planes)} of {self.sections} planes, " if self.sections > 1 else ""
         return (
-            f"{self.levels} levels, {self.time_points} time points, {kind} of {height} x {width} "
+            f"{self.levels} levels, {self.time_points} time points, {deep}{kind} of "
+            f"{height} x {width} "
             f"pixels of {self.optics.pixel_size_um:.4g} um, {target}"
         )
 
@@ -165,6 +193,7 @@ def plan_region(cell: BioTisrCell, settings: ImportSettings) -> ImportPlan:
     DataError
         If files are damaged, or differ in length or size, or the layout does not fit.
     """
+    settings = _with_layout_beside(cell, settings)
     profile = settings.profile or _profile_beside(cell)
     files = _chosen_levels(cell.levels or cell.widefield, settings.levels, cell)
     if cell.levels:
@@ -176,7 +205,9 @@ def plan_region(cell: BioTisrCell, settings: ImportSettings) -> ImportPlan:
         types = tuple(kind for _, kind, _ in found)
         _, channels, sections, orientations, phases = shapes[0][:5]
         channel = _one_of("channel", settings.channel, channels, cell)
-        plane = _one_of("plane", settings.plane, sections, cell)
+        planes = tuple(range(sections))
+        if settings.plane is not None:
+            planes = (_one_of("plane", settings.plane, sections, cell),)
         chosen = replace(cell, levels=files)
     else:
         headers = [read_header(file) for file in files]
@@ -184,7 +215,7 @@ def plan_region(cell: BioTisrCell, settings: ImportSettings) -> ImportPlan:
         waves = tuple(w for w in headers[0].wavelengths_nm if w > 0)
         first = RawStack(EMPTY, pixel_um=headers[0].pixel_um or None, wavelengths_nm=waves)
         types = tuple(header.dtype.str for header in headers)
-        sections, orientations, phases, channel, plane = 1, 1, 1, 0, 0
+        sections, orientations, phases, channel, planes = 1, 1, 1, 0, (0,)
         chosen = replace(cell, widefield=files)
     time_points, frame_shape = shapes[0][0], shapes[0][-2:]
     if len(set(shapes)) != 1:
@@ -214,8 +245,9 @@ def plan_region(cell: BioTisrCell, settings: ImportSettings) -> ImportPlan:
         upscale=upscale,
         profile=profile,
         channel=channel,
-        plane=plane,
+        planes=planes,
         section_um=first.section_um,
+        drop_incomplete=settings.drop_incomplete,
     )
 
 
@@ -227,6 +259,23 @@ def _profile_beside(cell: BioTisrCell) -> Profile | None:
     if not path.is_file():
         return None
     return parse_profile(path.read_text(encoding="utf-8"), str(path))
+
+
+def _with_layout_beside(cell: BioTisrCell, settings: ImportSettings) -> ImportSettings:
+    """What ``tisr export`` noted beside a 3D stack, whose order no header can tell."""
+    path = cell.folder / LAYOUT_NAME
+    if settings.axes is not None or not path.is_file():
+        return settings
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        axes, sections = str(told["axes"]), int(told["sections"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"the layout of the frames cannot be read: {error}",
+            where=str(path),
+            remedy="state it with --axes and --sections, or remove the file",
+        ) from error
+    return replace(settings, axes=axes, sections=sections)
 
 
 def _chosen_levels(
@@ -246,9 +295,18 @@ def _layout(
     cell: BioTisrCell, settings: ImportSettings, profile: Profile | None
 ) -> tuple[int, int]:
     illumination = profile.illumination if profile else None
-    usual = 5 if "nonlinear" in cell.structure.lower().replace("-", "") else 3
-    default = (illumination.orientations, illumination.phases) if illumination else (usual, usual)
+    usual = (3, 3)
+    if _is_volume(cell):
+        usual = (3, 5)
+    elif "nonlinear" in cell.structure.lower().replace("-", ""):
+        usual = (5, 5)
+    default = (illumination.orientations, illumination.phases) if illumination else usual
     return settings.orientations or default[0], settings.phases or default[1]
+
+
+def _is_volume(cell: BioTisrCell) -> bool:
+    """Whether the name of the structure says 3D."""
+    return "3d" in re.split(r"[^a-z0-9]+", cell.structure.lower())
 
 
 def _open(
@@ -258,7 +316,7 @@ def _open(
     if file.suffix.lower() == ".mrc" and settings.axes is None:
         header = read_header(file)
         folded, stated = header.shape[0], header.time_points
-        volume = "3d" in re.split(r"[^a-z0-9]+", cell.structure.lower())
+        volume = _is_volume(cell)
         deep = stated > 1 and folded > patterns * stated and folded % (patterns * stated) == 0
         if volume or deep:
             times = f", {stated} time points by its header" if stated > 1 else ""
@@ -269,7 +327,7 @@ def _open(
                 remedy="state it: --axes TOZPYX (orientation slowest, as OMX) or --axes TZOPYX "
                 "(all patterns of a plane together), with --sections and --plane",
             )
-        if stated > 1 and folded != patterns * stated:
+        if stated > 1 and folded != patterns * stated and not settings.drop_incomplete:
             raise DataError(
                 f"{folded} frames are not the {stated} time points of the header x "
                 f"{orientations} orientations x {phases} phases",
@@ -283,6 +341,7 @@ def _open(
             orientations=orientations,
             phases=phases,
             sections=settings.sections,
+            drop_incomplete=settings.drop_incomplete,
         )
     except DataError as error:
         if "frames are no" not in error.what:

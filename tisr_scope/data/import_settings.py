@@ -20,7 +20,8 @@ class ImportSettings:
     sections : int, optional
         Focal planes of each time point of a 3D stack.
     channel, plane : int, optional
-        Which channel and focal plane, counted from 1, where there are several.
+        Which channel and focal plane, counted from 1, where there are several; all planes if
+        omitted.
     levels : tuple of int
         Which light levels, counted from 1; all if empty.
     levels_mw : tuple of float
@@ -33,6 +34,8 @@ class ImportSettings:
         Stripes; measured in the frames if omitted.
     offset_adu, electrons_per_adu : float, optional
         Of the camera.
+    drop_incomplete : bool
+        Leave out the frames of a time point in which a recording was stopped.
     unsigned : bool, optional
         What negative counts are; see :func:`tisr_scope.data.counts.counts_rule`.
     profile : Profile, optional
@@ -57,5 +60,6 @@ class ImportSettings:
     period_um: float | None = None
     offset_adu: float | None = None
     electrons_per_adu: float | None = None
+    drop_incomplete: bool = False
     unsigned: bool | None = None
     profile: Profile | None = None

@@ -101,6 +101,7 @@ def imported_profile(
     offset_adu: float,
     electrons_per_adu: float,
     channel: str | None = None,
+    planes_um: Sequence[float | None] = (),
 ) -> Profile:
     """A valid profile that describes imported frames and can drive no light.
 
@@ -122,6 +123,8 @@ def imported_profile(
         Of the camera.
     channel : str, optional
         Its name; the excitation wavelength if omitted.
+    planes_um : sequence of float or None
+        Heights of focal planes, which become stage positions.
 
     Raises
     ------
@@ -144,6 +147,8 @@ def imported_profile(
                 "offset_adu": offset_adu,
                 "electrons_per_adu": electrons_per_adu,
             },
+            "xy_stage": IMPORTED if planes_um else None,
+            "z_stage": IMPORTED if planes_um else None,
         },
         "optics": {
             "numerical_aperture": optics.numerical_aperture,
@@ -162,6 +167,10 @@ def imported_profile(
                 "timelapse_mw": powers[0],
                 "pattern_period_um": None if stripes is None else stripes.period_um,
             }
+        ],
+        "positions": [
+            {"x_um": 0.0, "y_um": 0.0, "z_um": z, "name": f"plane {number}"}
+            for number, z in enumerate(planes_um, start=1)
         ],
         mode: plan,
     }

@@ -42,6 +42,7 @@ from tisr_scope.data.imported_profile import (
     measure_stripes,
 )
 from tisr_scope.data.mrc import open_mrc
+from tisr_scope.data.mrc_header import header_bytes
 from tisr_scope.errors import DataError
 from tisr_scope.profiles.library import profile_yaml
 from tisr_scope.profiles.schema import Profile
@@ -49,6 +50,7 @@ from tisr_scope.provenance import provenance, write_json
 
 MOST_LEVELS = 4
 REFERENCE = "reference"
+HEADER_SUFFIX = ".header"
 UNFINISHED = ".importing"
 RANKS = "laser powers are ranks, not milliwatts"
 Progress = Callable[[int, int], None]
@@ -133,9 +135,10 @@ def camera_of(plan: ImportPlan, settings: ImportSettings) -> tuple[float, float]
 
 
 def stored_blocks(plan: ImportPlan) -> Iterator[Num[np.ndarray, "orientation phase y x"]]:
-    """Raw frames of every level, one time point after the other."""
+    """Raw frames of every level and plane, one time point after the other."""
     for level in range(plan.levels):
-        yield from plan.level(level)
+        for plane in plan.planes:
+            yield from plan.level(level, plane)
 
 
 def source_record(plan: ImportPlan, settings: ImportSettings) -> dict[str, Any]:
@@ -183,7 +186,24 @@ def _import_one(
     if unfinished.exists():
         # Left by an import that was interrupted; its name says that nobody else made it.
         shutil.rmtree(unfinished)
-    unfinished.mkdir(parents=True)
+    try:
+        unfinished.mkdir(parents=True)
+        _write_recording(plan, unfinished, folder, settings, record, advance)
+        unfinished.replace(folder)
+    finally:
+        # After an error, a full disk above all, nothing half-written stays.
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return folder
+
+
+def _write_recording(
+    plan: ImportPlan,
+    unfinished: Path,
+    folder: Path,
+    settings: ImportSettings,
+    record: dict[str, Any],
+    advance: Callable[[int], None],
+) -> None:
     rule = counts_rule(stored_blocks(plan), unsigned=settings.unsigned, where=str(plan.cell.folder))
     stripes = _stripes(plan, settings, rule)
     profile = _profile(plan, settings, rule, stripes)
@@ -193,6 +213,9 @@ def _import_one(
         "pixel_types": list(plan.pixel_types),
         "counts": asdict(rule),
         "stripes": asdict(stripes),
+        "axes": plan.axes,
+        "sections": plan.sections,
+        "planes": list(plan.planes),
         "section_um": plan.section_um,
     }
     (unfinished / "profile.yaml").write_text(profile_yaml(profile), encoding="utf-8")
@@ -202,12 +225,7 @@ def _import_one(
         {**provenance(settings_record), "started": time.time(), "config": NO_MICROSCOPE},
     )
     frames = _write_frames(plan, unfinished, profile, mode, rule, advance)
-    for file in (plan.cell.target, *plan.cell.more_targets):
-        if file is not None:
-            for image in open_mrc(file)[0]:
-                require_finite(image, str(file))
-            (unfinished / REFERENCE).mkdir(exist_ok=True)
-            shutil.copyfile(file, unfinished / REFERENCE / file.name)
+    _keep_reference(plan, unfinished / REFERENCE)
     finish_folder(
         unfinished,
         {
@@ -220,8 +238,20 @@ def _import_one(
             "time_points_complete": plan.time_points,
         },
     )
-    unfinished.replace(folder)
-    return folder
+
+
+def _keep_reference(plan: ImportPlan, reference: Path) -> None:
+    """The published images untouched, and what stands before the pixels of the raw stacks."""
+    for file in (plan.cell.target, *plan.cell.more_targets):
+        if file is not None:
+            for image in open_mrc(file)[0]:
+                require_finite(image, str(file))
+            reference.mkdir(exist_ok=True)
+            shutil.copyfile(file, reference / file.name)
+    for file in plan.cell.levels:
+        if file.suffix.lower() == ".mrc":
+            reference.mkdir(exist_ok=True)
+            (reference / (file.name + HEADER_SUFFIX)).write_bytes(header_bytes(file))
 
 
 def _is_finished(folder: Path, record: dict[str, Any]) -> bool:
@@ -296,7 +326,16 @@ def _profile(
         offset_adu=offset + rule.pedestal,
         electrons_per_adu=gain,
         channel=known.name if known else None,
+        planes_um=_heights(plan),
     )
+
+
+def _heights(plan: ImportPlan) -> list[float | None]:
+    """Of the focal planes, where there are several; None where no file says how far apart."""
+    if len(plan.planes) < 2:
+        return []
+    step = plan.section_um
+    return [None if step is None else round(plane * step, 6) for plane in plan.planes]
 
 
 def _write_frames(
@@ -311,13 +350,13 @@ def _write_frames(
     order = running_order(profile, mode)
     powers = order.channels[0].powers_mw
     files = [file.name for file in plan.cell.levels]
-    stacks = [plan.level(level) for level in range(plan.levels)]
+    stacks = [[plan.level(n, plane) for n in range(plan.levels)] for plane in plan.planes]
     create_store(folder, profile, order)
     recorder = Recorder(folder, order, plan.frame_shape)
     done = 0
     try:
-        for t in range(plan.time_points):
-            levels = [rule.counts(stack[t]) for stack in stacks]
+        for t, position in np.ndindex(plan.time_points, len(plan.planes)):
+            levels = [rule.counts(stack[t]) for stack in stacks[position]]
             for orientation, phase, level in np.ndindex(
                 plan.orientations, plan.phases, plan.levels
             ):
@@ -325,7 +364,7 @@ def _write_frames(
                 info = FrameInfo(
                     t=t,
                     channel=0,
-                    position=0,
+                    position=position,
                     orientation=orientation,
                     phase=phase,
                     level=level,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,13 +15,18 @@ from tisr_scope.data.counts import CountsRule, counts_rule, require_finite
 from tisr_scope.data.import_plan import ImportPlan
 from tisr_scope.data.import_settings import ImportSettings
 from tisr_scope.data.importing import camera_of, source_record, stored_blocks
+from tisr_scope.data.motion import shift_between
 from tisr_scope.data.mrc import open_mrc
+from tisr_scope.data.pair_quality import on_input_grid
 from tisr_scope.data.pairs import SUBSETS, read_about, write_pair
 from tisr_scope.data.split import Split
 from tisr_scope.errors import DataError
 from tisr_scope.provenance import provenance, write_json
 from tisr_scope.sim.optics import incoherent_otf
 from tisr_scope.sim.widefield import widefield
+
+MISPLACED = 0.25
+"""Part of an input pixel by which a target may lie off its input without a word."""
 
 
 def import_pairs(
@@ -52,7 +58,7 @@ def import_pairs(
     Returns
     -------
     folders : list of Path
-        Every pair, in the order of the plans.
+        Every pair, in the order of the plans; one for each focal plane of a 3D stack.
 
     Raises
     ------
@@ -62,6 +68,7 @@ def import_pairs(
         If there is no space left.
     """
     settings = settings or ImportSettings()
+    plans = [one for plan in plans for one in plan.by_plane()]
     for plan in plans:
         plan.target_frames()
         plan.require_interval()
@@ -121,13 +128,55 @@ def _import_pair(plan: ImportPlan, folder: Path, settings: ImportSettings) -> No
             "source": record,
             "structure": plan.cell.structure,
             "cell": plan.cell.folder.name,
-            "part": plan.cell.part,
+            "part": "_".join(p for p in (plan.cell.part, plan.plane_name) if p),
             "target_pixel_type": target.dtype.str,
         },
         "provenance": provenance(),
     }
-    levels = (_widefield(plan, n, offset, gain, settings) for n in range(plan.levels))
-    write_pair(folder, content, levels, np.asarray(target, np.float32))
+    levels = np.stack([_widefield(plan, n, offset, gain, settings) for n in range(plan.levels)])
+    target = np.asarray(target, np.float32)
+    content["registration"] = _registration(levels, target, 1e3 * pixel)
+    write_pair(folder, content, levels, target)
+
+
+def _registration(
+    levels: Float[np.ndarray, "level time y x"], target: Float[np.ndarray, "time fy fx"], nm: float
+) -> list[dict[str, float] | None]:
+    """Where the published image lies against the wide field of each level, in nanometres.
+
+    The shift is one of the whole stack, a grid that others laid otherwise, so its time points are
+    averaged; None where nothing is bright enough to tell.
+    """
+    reference = on_input_grid(target.mean(axis=0), levels.shape[-2:])
+    found = [shift_between(level.mean(axis=0, dtype=np.float64), reference) for level in levels]
+    # From the input to where the target has it.
+    return [
+        s and {"y_nm": -s.y_px * nm, "x_nm": -s.x_px * nm, "se_nm": s.error_px * nm} for s in found
+    ]
+
+
+def misplaced_targets(folders: Sequence[Path]) -> dict[str, str]:
+    """Pairs whose published target lies a quarter of an input pixel or more off the input.
+
+    Returns
+    -------
+    told : dict
+        What is off, by the name of the folder.
+    """
+    told = {}
+    for folder in folders:
+        about = read_about(folder) or {}
+        found = [level for level in about.get("registration", []) if level is not None]
+        if not found:
+            continue
+        best = min(found, key=lambda level: float(level["se_nm"]))
+        away = math.hypot(best["y_nm"], best["x_nm"])
+        if away - 3 * best["se_nm"] > 1e3 * about["pixel_size_um"] * MISPLACED:
+            told[folder.name] = (
+                f"the SIM image lies {away:.0f} nm off its input "
+                f"(y {best['y_nm']:+.0f}, x {best['x_nm']:+.0f} nm)"
+            )
+    return told
 
 
 def _widefield(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 from pathlib import Path
 
 import numpy as np
 import tifffile
 from jaxtyping import Float
 
-from tisr_scope.errors import DataError, DiskFull
+from tisr_scope.disk import writing
+from tisr_scope.errors import DataError
 
 
 def write_series(
@@ -26,7 +26,6 @@ def write_series(
     DiskFull
         If there is no space left.
     """
-    temporary = path.with_name(path.name + ".part")
     metadata = {
         "axes": "TYX",
         "Name": name,
@@ -37,7 +36,7 @@ def write_series(
         "TimeIncrement": interval_s,
         "TimeIncrementUnit": "s",
     }
-    try:
+    with writing(path) as temporary:
         tifffile.imwrite(
             temporary,
             np.asarray(series, np.float32),
@@ -47,16 +46,6 @@ def write_series(
             resolution=(1e4 / pixel_size_um, 1e4 / pixel_size_um),
             resolutionunit="CENTIMETER",
         )
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            raise DiskFull(
-                "no space left for images",
-                where=str(path),
-                remedy="free some space and start the same command again",
-            ) from error
-        raise
 
 
 def read_series(path: Path) -> Float[np.ndarray, "time y x"]:

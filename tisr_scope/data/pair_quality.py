@@ -252,16 +252,25 @@ def with_offsets(
     """The time point with the distances between its inputs and its target."""
     if not np.isfinite(target).all():
         return replace(point, not_finite=point.not_finite + int((~np.isfinite(target)).sum()))
-    rows, columns = widefield.shape[1:]
-    f = target.shape[0] // rows
-    # Both grids are centre-aligned: the mean of f x f pixels lies where the input pixel lies.
-    binned = target.reshape(rows, f, columns, f).mean(axis=(1, 3), dtype=np.float64)
+    binned = on_input_grid(target, widefield.shape[1:])
     found = [shift_between(image.astype(np.float64), binned) for image in widefield]
     return replace(
         point,
         offset_nm=tuple(None if s is None else s.length_px * pixel_nm for s in found),
         offset_error_nm=tuple(None if s is None else s.error_px * pixel_nm for s in found),
     )
+
+
+def on_input_grid(
+    target: Float[np.ndarray, "fy fx"], shape: tuple[int, ...]
+) -> Float[np.ndarray, "y x"]:
+    """Target with the pixels of its input.
+
+    Both grids are centre-aligned: the mean of f x f pixels lies where the input pixel lies.
+    """
+    rows, columns = shape
+    split = target.reshape(rows, target.shape[0] // rows, columns, target.shape[1] // columns)
+    return np.asarray(split.mean(axis=(1, 3), dtype=np.float64))
 
 
 def judged(points: Sequence[TimePoint], limits: Limits) -> tuple[TimePoint, ...]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tisr_scope.data.pair_quality import PairQuality
+from tisr_scope.disk import writing
 from tisr_scope.errors import TisrScopeError
 from tisr_scope.provenance import write_json
 
@@ -146,12 +147,10 @@ def time_point_rows(quality: PairQuality) -> list[dict[str, Any]]:
 
 def _write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     names = list(dict.fromkeys(name for row in rows for name in row))
-    temporary = path.with_name(path.name + ".part")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
+    with writing(path, "tables") as temporary, temporary.open("w", newline="") as file:
         table = csv.DictWriter(file, names)
         table.writeheader()
         table.writerows({k: _short(v) for k, v in row.items()} for row in rows)
-    temporary.replace(path)
 
 
 def _short(value: Any) -> Any:

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from tisr_scope.data.importing import imported_from
 from tisr_scope.data.pair_making import MakingSettings, PairSource, make_pairs
 from tisr_scope.data.pair_quality import Limits, PairQuality
 from tisr_scope.data.pair_records import Refused, write_summary
@@ -17,6 +18,8 @@ from tisr_scope.errors import DataError, TisrScopeError
 from tisr_scope.provenance import write_json
 from tisr_scope.sim.optics import DetectionOtf
 from tisr_scope.sim.reconstruct import WienerSettings
+
+PHASES_OF_3D_SIM = 5
 
 
 def prepare(
@@ -148,6 +151,15 @@ def _require_paired(recording: Recording) -> None:
             "the recording holds no complete time point",
             where=str(recording.path),
             remedy="go on with 'tisr acquire --resume', or leave the recording out",
+        )
+
+    planes = len((imported_from(recording.path) or {}).get("planes", [0]))
+    if planes > 1 and recording.sim_shape[1] >= PHASES_OF_3D_SIM:
+        raise DataError(
+            f"{planes} focal planes with {recording.sim_shape[1]} phases are 3D-SIM, whose planes "
+            "cannot be reconstructed one by one",
+            where=str(recording.path),
+            remedy="take the published SIM images as targets: tisr import --to pairs",
         )
 
 

@@ -98,6 +98,8 @@ def unfold(
     axes: str,
     sizes: Mapping[str, int],
     where: str = "stack",
+    *,
+    drop_incomplete: bool = False,
 ) -> Num[np.ndarray, "time channel z orientation phase y x"]:
     """Split the leading axes of a stack as named, and bring them into the package's order.
 
@@ -111,6 +113,8 @@ def unfold(
         Length of each axis; one may be missing or 0 and follows from the number of frames.
     where : str
         Named in errors.
+    drop_incomplete : bool
+        Leave out frames at the end that make no whole time point, where time is the slowest axis.
 
     Raises
     ------
@@ -136,13 +140,17 @@ def unfold(
             remedy="state all but one of them",
         )
     known = math.prod(n for n in given.values() if n > 0)
+    if drop_incomplete and missing == ["T"] and leading[0] == "T" and count > known:
+        count -= count % known
+        frames = frames.reshape(-1, *frames.shape[-2:])[:count]
     wanted = " x ".join(f"{n} {NAMES[axis]}" for axis, n in given.items() if n > 0)
     if count == 0 or count % known or (not missing and count != known):
         relation = "no multiple of" if missing else "not"
         raise DataError(
             f"{count} frames are {relation} {wanted} = {known}",
             where=where,
-            remedy="state the right numbers, or complete the stack",
+            remedy="state the right numbers; if the recording was stopped within a time point, "
+            "leave that one out with --drop-incomplete",
         )
     if missing:
         given[missing[0]] = count // known
@@ -158,6 +166,26 @@ def unfold(
     return unfolded
 
 
+def fold(
+    stack: Num[np.ndarray, "time channel z orientation phase y x"], axes: str
+) -> Num[np.ndarray, "frame y x"]:
+    """Inverse of :func:`unfold`: one frame after the other, in the order the axes name.
+
+    Raises
+    ------
+    DataError
+        If an axis that is not named is longer than 1.
+    """
+    leading = parse_axes(axes)
+    stray = [a for a, n in zip(ORDER, stack.shape, strict=False) if n > 1 and a not in leading]
+    if stray:
+        raise DataError(f"{NAMES[stray[0]]} have no place in the axes {axes!r}")
+    order = [ORDER.index(axis) for axis in leading]
+    rest = [n for n in range(len(ORDER)) if n not in order]
+    moved = stack.transpose(*rest, *order, len(ORDER), len(ORDER) + 1)
+    return moved.reshape(-1, *stack.shape[-2:])
+
+
 def read_raw_stack(
     path: Path,
     axes: str | None = None,
@@ -167,6 +195,7 @@ def read_raw_stack(
     sections: int | None = None,
     time_points: int | None = None,
     channels: int | None = None,
+    drop_incomplete: bool = False,
 ) -> RawStack:
     """Open a raw SIM stack (.mrc, .tif, .tiff, .dv, .r3d); big files stay on disk.
 
@@ -182,6 +211,9 @@ def read_raw_stack(
         Of the illumination.
     sections, time_points, channels : int, optional
         One of the axes that are named may be left open, it follows from the number of frames.
+    drop_incomplete : bool
+        Leave out frames at the end that make no whole time point (not of DeltaVision files, whose
+        header states the time points).
 
     Raises
     ------
@@ -207,14 +239,20 @@ def read_raw_stack(
     if suffix == ".mrc":
         data, header = open_mrc(path)
         axes = axes or "TOPYX"
-        frames = unfold(_real(data, path), axes, _named(axes, sizes), str(path))
+        frames = unfold(
+            _real(data, path),
+            axes,
+            _named(axes, sizes),
+            str(path),
+            drop_incomplete=drop_incomplete,
+        )
         return RawStack(
             frames,
             pixel_um=header.pixel_um or None,
             section_um=header.section_um or None,
             wavelengths_nm=tuple(w for w in header.wavelengths_nm if w > 0),
         )
-    return _from_tiff(path, axes, sizes)
+    return _from_tiff(path, axes, sizes, drop_incomplete)
 
 
 # ------------------------------------------------------------------------------------- inside
@@ -243,7 +281,9 @@ def _from_deltavision(path: Path, axes: str | None, sizes: dict[str, int]) -> Ra
     )
 
 
-def _from_tiff(path: Path, axes: str | None, sizes: dict[str, int]) -> RawStack:
+def _from_tiff(
+    path: Path, axes: str | None, sizes: dict[str, int], drop_incomplete: bool
+) -> RawStack:
     try:
         with tifffile.TiffFile(path) as file:
             if not file.series:
@@ -272,7 +312,9 @@ def _from_tiff(path: Path, axes: str | None, sizes: dict[str, int]) -> RawStack:
         ) from error
     if axes is None:
         axes, sizes = _ome_axes(file_axes, shape, sizes)
-    frames = unfold(_real(data, path), axes, _named(axes, sizes), str(path))
+    frames = unfold(
+        _real(data, path), axes, _named(axes, sizes), str(path), drop_incomplete=drop_incomplete
+    )
     return RawStack(frames, pixel_um=pixel, interval_s=interval)
 
 
