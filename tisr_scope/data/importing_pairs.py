@@ -15,7 +15,7 @@ from tisr_scope.data.counts import CountsRule, counts_rule, require_finite
 from tisr_scope.data.import_plan import ImportPlan
 from tisr_scope.data.import_settings import ImportSettings
 from tisr_scope.data.importing import camera_of, source_record, stored_blocks
-from tisr_scope.data.motion import shift_between
+from tisr_scope.data.motion import Shift, shift_between
 from tisr_scope.data.mrc import open_mrc
 from tisr_scope.data.pair_quality import on_input_grid
 from tisr_scope.data.pairs import SUBSETS, read_about, write_pair
@@ -149,10 +149,12 @@ def _registration(
     """
     reference = on_input_grid(target.mean(axis=0), levels.shape[-2:])
     found = [shift_between(level.mean(axis=0, dtype=np.float64), reference) for level in levels]
-    # From the input to where the target has it.
-    return [
-        s and {"y_nm": -s.y_px * nm, "x_nm": -s.x_px * nm, "se_nm": s.error_px * nm} for s in found
-    ]
+    return [None if shift is None else _as_seen_from_input(shift, nm) for shift in found]
+
+
+def _as_seen_from_input(shift: Shift, nm: float) -> dict[str, float]:
+    """Where the target has what the input shows: the other way round than the input lies."""
+    return {"y_nm": -shift.y_px * nm, "x_nm": -shift.x_px * nm, "se_nm": shift.error_px * nm}
 
 
 def misplaced_targets(folders: Sequence[Path]) -> dict[str, str]:
