@@ -115,12 +115,13 @@ def test_a_batch_that_cannot_be_shared_is_refused() -> None:
                 "SLURM_NTASKS_PER_NODE": "4",
                 "SLURM_NNODES": "2",
                 "SLURM_PROCID": "5",
+                "SLURM_STEP_ID": "0",
             },
             Processes(local=4, nodes=2),
         ),
-        ({"SLURM_NTASKS": "1", "SLURM_PROCID": "0"}, None),
-        # Inside an allocation, but not started by srun.
-        ({"SLURM_NTASKS": "8", "SLURM_NNODES": "2"}, None),
+        ({"SLURM_NTASKS": "1", "SLURM_PROCID": "0", "SLURM_STEP_ID": "0"}, None),
+        # In a job script, but not started by srun.
+        ({"SLURM_NTASKS": "8", "SLURM_NNODES": "2", "SLURM_PROCID": "0"}, None),
     ],
 )
 def test_what_started_the_processes_is_read_from_the_environment(
@@ -137,7 +138,11 @@ def test_tasks_of_slurm_that_are_not_laid_out_are_refused(monkeypatch: pytest.Mo
     monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
     monkeypatch.delenv("SLURM_NTASKS_PER_NODE", raising=False)
     monkeypatch.setenv("SLURM_NTASKS", "8")
-    monkeypatch.setenv("SLURM_PROCID", "0")
+    with pytest.raises(TrainingError, match="started this process only") as caught:
+        open_fabric("cpu")
+    assert "srun" in str(caught.value.remedy)
+    assert open_fabric("cpu", processes=1).world_size == 1
+    monkeypatch.setenv("SLURM_STEP_ID", "0")
     with pytest.raises(TrainingError, match="SLURM runs 8 tasks") as caught:
         open_fabric("cpu")
     assert "--ntasks-per-node" in str(caught.value.remedy)

@@ -36,9 +36,10 @@ def draw_losses(
     )
     # A high first loss would flatten everything that matters.
     shown = [row["loss"] for row in trained[len(trained) // 20 :]]
-    shown += [row["validation_loss"] for row in validated]
+    judged = [row["validation_loss"] for row in validated]
     if shown:
-        low, high = min(shown), max(np.percentile(shown, 99), min(shown) + 1e-6)
+        high = max(np.percentile(shown, 99), *judged, min(shown) + 1e-6)
+        low = min(shown + judged)
         left.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
     left.set(xlabel="step", ylabel="loss", title="Loss")
     left.legend(frameon=False)

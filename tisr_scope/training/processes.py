@@ -54,7 +54,7 @@ def started_processes() -> Processes | None:
         local = int(environment["LOCAL_WORLD_SIZE"])
         return Processes(local, int(environment["WORLD_SIZE"]) // local)
     tasks = int(environment.get("SLURM_NTASKS", "1"))
-    if tasks == 1 or "SLURM_PROCID" not in environment:
+    if tasks == 1 or "SLURM_STEP_ID" not in environment:
         return None
     nodes = int(environment.get("SLURM_NNODES", "1"))
     each = environment.get("SLURM_NTASKS_PER_NODE")
@@ -94,6 +94,12 @@ def open_fabric(
             f"{started.local} processes were started on this computer, {processes} are asked for",
             remedy="leave the number of processes to torchrun or SLURM",
         )
+    tasks = int(os.environ.get("SLURM_NTASKS", "1"))
+    if started is None and processes is None and tasks > 1:
+        raise TrainingError(
+            f"SLURM keeps {tasks} tasks ready, but started this process only",
+            remedy="start it with srun, or say --processes 1",
+        )
     chosen = started or Processes(processes or 1)
     _check_device(device, chosen)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
@@ -101,14 +107,13 @@ def open_fabric(
         "accelerator": device.type,
         "precision": "bf16-mixed" if precision == "bf16" else "32-true",
     }
+    if started is None:
+        # An allocation of SLURM around this process is no reason to wait for others.
+        options["plugins"] = [LightningEnvironment()]
     if chosen.world == 1:
         options["devices"] = 1 if device.index is None else [device.index]
-        # An allocation of SLURM around a single process is no reason to look for others.
-        return Fabric(**options, plugins=[LightningEnvironment()])
-    if device.type == "cpu":
-        options["devices"] = chosen.local
-    else:
-        options["devices"] = list(range(chosen.local))
+        return Fabric(**options)
+    options["devices"] = chosen.local if device.type == "cpu" else list(range(chosen.local))
     return Fabric(**options, num_nodes=chosen.nodes, strategy=DDPStrategy(timeout=WAIT))
 
 
