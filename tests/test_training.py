@@ -21,7 +21,7 @@ from tisr_scope.data.patches import PatchSampler, PatchSettings
 from tisr_scope.errors import DataError, TrainingError
 from tisr_scope.networks.bundle import load_bundle
 from tisr_scope.networks.dpa_tisr import DpaTisr, DpaTisrConfig, small
-from tisr_scope.training import checkpoint
+from tisr_scope.training import checkpoint, records
 from tisr_scope.training.checkpoint import write_atomic
 from tisr_scope.training.loop import TrainingSummary, fit
 from tisr_scope.training.losses import SCALE_FLOOR, l1, laplace_nll, objective
@@ -36,6 +36,14 @@ TEMPORAL = small().model_copy(
 CONFIG = TEMPORAL.model_copy(update={"temporal": False})
 """The single-frame counterpart: the loop is the same and the steps are quick."""
 PATCHES = PatchSettings(frames=3, size_px=32)
+
+
+@pytest.fixture(autouse=True)
+def no_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures take longer than the runs here; the test that looks at them has them drawn."""
+    if "pictures" not in request.node.name:
+        for name in ("draw_losses", "draw_samples"):
+            monkeypatch.setattr(records, name, lambda *_, **__: None)
 
 
 def cell(name: str, seed: int = 0, size: int = 40) -> PairedStack:
@@ -184,7 +192,7 @@ def test_a_run_without_an_end_is_refused() -> None:
 # --------------------------------------------------------------------------------------- loop
 
 
-def test_one_patch_can_be_learnt_by_heart(tmp_path: Path) -> None:
+def test_one_patch_can_be_learnt_by_heart_with_pictures(tmp_path: Path) -> None:
     chosen = settings(
         steps=50,
         batch=1,

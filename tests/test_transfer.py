@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.ndimage import gaussian_filter
-from test_training import CONFIG, PATCHES, cell, settings
+from test_training import CONFIG, PATCHES, cell, no_pictures, settings
 from typer.testing import CliRunner
 
 from tisr_scope.analysis.metrics import fitted, psnr
@@ -24,6 +24,7 @@ from tisr_scope.networks.bundle import load_bundle
 from tisr_scope.training.train import train
 from tisr_scope.types import PairedStack
 
+__all__ = ["no_pictures"]  # a fixture that every test here uses
 PLAIN = CONFIG.model_copy(update={"bayesian": False, "dropout_in": ()})
 LEARN = settings(
     steps=60,

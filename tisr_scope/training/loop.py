@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from tisr_scope.data.patches import PatchSampler
 from tisr_scope.errors import TrainingError
+from tisr_scope.training.ahead import Ahead, ahead
 from tisr_scope.training.checkpoint import (
     LAST,
     State,
@@ -66,7 +67,7 @@ class _Run:
 
     fabric: Fabric
     settings: TrainingSettings
-    sampler: PatchSampler
+    patches: Ahead
     model: nn.Module
     """The network as the processes share it; gradients of all are averaged."""
     flow: list[nn.Parameter] = field(default_factory=list)
@@ -144,8 +145,12 @@ def fit(
     checks = validation_set(validation, settings.validation_patches, fabric.device)
     records = Records(out, validation, checks)
     began = time.perf_counter() - 60 * state.minutes
-    with interruptible(cancel) as stopped, random_apart(fabric.device):
-        run = _Run(fabric, settings, training, shared_network(network, settings, fabric), flow)
+    with (
+        interruptible(cancel) as stopped,
+        random_apart(fabric.device),
+        ahead(training, fabric.global_rank, fabric.world_size) as patches,
+    ):
+        run = _Run(fabric, settings, patches, shared_network(network, settings, fabric), flow)
         if fabric.is_global_zero:
             records.open_board(state.step)
         if judge_start and state.step == 0:
@@ -190,7 +195,7 @@ def _step(run: _Run, state: State) -> tuple[float, float]:
     rate = settings.rate(state.step, state.minutes)
     for group in state.optimiser.param_groups:
         group["lr"] = rate * group["factor"]
-    batch = run.sampler.batch(state.step, fabric.global_rank, fabric.world_size)
+    batch = run.patches.batch(state.step)
     share = len(batch.inputs)
     at_once = settings.micro_batch or share
     state.optimiser.zero_grad(set_to_none=True)
@@ -224,7 +229,7 @@ def _require_finite(run: _Run, step: int, losses: list[float], norm: float) -> N
     """Name the patches with a loss that is no number; all of them if only the gradient is none."""
     if math.isfinite(norm) and all(map(math.isfinite, losses)):
         return
-    draws = run.sampler.draws(step)
+    draws = run.patches.sampler.draws(step)
     guilty = [d for d, loss in zip(draws, losses, strict=True) if not math.isfinite(loss)]
     worst = next((loss for loss in losses if not math.isfinite(loss)), losses[0])
     raise TrainingError(

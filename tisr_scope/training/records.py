@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import time
+import warnings
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -63,9 +64,15 @@ class Records:
 
     def log(self, row: dict[str, float | int]) -> None:
         """Hand one row of the history to TensorBoard."""
-        if self.board is not None:
+        if self.board is None:
+            return
+        try:
             for name in set(row) & set(COLUMNS[2:]):
                 self.board.add_scalar(name, row[name], row["step"])
+        except OSError as error:
+            # The table holds the same numbers; only a checkpoint is worth ending a run for.
+            self.board = None
+            warnings.warn(f"TensorBoard's files cannot be written: {error}", stacklevel=2)
 
     def write(self, state: State) -> None:
         """Table of the run so far; pictures now and then, for they take longer than a step."""
@@ -74,8 +81,6 @@ class Records:
         writer.writeheader()
         writer.writerows(state.history)
         write_atomic(self.out / "history.csv", text.getvalue().encode())
-        if self.board is not None:
-            self.board.flush()
         if time.monotonic() - self.drawn > PICTURES_EVERY_S:
             self.draw(state, state.averaged)
 
