@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from sim_truth import EMISSION_UM, MARGIN, NA, OVER, PIXEL_UM, Stack, filaments, make_stack
 
+from tisr_scope.data.biotisr import fold_raw, read_mrc
 from tisr_scope.errors import ReconstructionError
 from tisr_scope.sim.drift import align_orientations
 from tisr_scope.sim.optics import incoherent_otf
@@ -103,6 +105,7 @@ def test_uneven_steps_are_named_where_they_are_not_asked_for() -> None:
     assert "orientation 1 are 0, 13" in found.remarks[0]
     asked = estimate_parameters(uneven.frames(500), OTF, PIXEL_UM, refine_phases=True)
     assert asked.remarks == ()
+    assert (asked.step_error_rad[[0, 2]] < np.radians(1)).all()
     np.testing.assert_allclose(np.degrees(asked.steps_rad[1]), [0, 134, 232], atol=2)
 
 
@@ -167,3 +170,18 @@ def test_drift_between_orientations_is_measured_and_taken_back(photons: float) -
 def test_more_drift_than_an_image_can_bear_is_refused() -> None:
     frames = drifting(np.array([[0, 0], [12, -5], [0, 0]]), 200)
     refused(frames, r"sample moved by 0\.20\d um from orientation 0 to 1")
+
+
+def test_steps_are_left_alone_where_light_is_too_little_to_find_them() -> None:
+    dim = make_stack(n=SIZE, ratio=1.02, seed=0)
+    found = estimate_parameters(dim.frames(20), OTF, PIXEL_UM, refine_phases=True)
+    assert (found.step_error_rad < np.radians(6)).all()
+    assert np.abs(found.modulation - 0.8).max() < 0.15
+
+
+def test_real_steps_are_even(real_data: Path) -> None:
+    raw, _ = read_mrc(real_data / "gi_sim_microtubules_raw.mrc")
+    found = estimate_parameters(fold_raw(raw, 3, 3), OTF, PIXEL_UM, refine_phases=True)
+    assert found.remarks == ()
+    assert (found.step_error_rad < np.radians(5)).all()
+    assert np.hypot(*found.drift_um[0].T).max() < 0.01

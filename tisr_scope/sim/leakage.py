@@ -68,35 +68,34 @@ class Leakage:
         0 where the steps are right.
     error : array, shape (time,)
         Root mean square of the ratio that noise and chance give.
+    variance : array, shape (time,)
+        The same for the sum of the products of both bands.
     """
 
     ratio: Complex[np.ndarray, " time"]
     error: Float[np.ndarray, " time"]
-
-    @property
-    def pooled(self) -> Leakage:
-        """Of all time points; chance, which lies in the sample, does not get less."""
-        weight = 1 / self.error**2
-        ratio = (weight * self.ratio).sum() / weight.sum()
-        return Leakage(np.array([ratio]), np.array([1 / np.sqrt(weight.mean())]))
+    variance: Float[np.ndarray, " time"]
 
     @property
     def first(self) -> Leak:
         """Of all time points if all have it, else of the first that does."""
-        odd = self.suspicious
+        odd = _suspicious(np.abs(self.ratio), self.error)
         if odd.any() and not odd.all():
             at = int(odd.argmax())
             return Leak(float(np.abs(self.ratio[at])), float(self.error[at]), at)
-        pooled = self.pooled
-        share = float(np.abs(pooled.ratio[0]) * pooled.suspicious[0])
-        return Leak(share, float(pooled.error[0]), None)
+        # Chance, which lies in the sample, does not get less with time.
+        weight = 1 / self.error**2
+        share = float(np.abs((weight * self.ratio).sum() / weight.sum()))
+        error = float(1 / np.sqrt(weight.mean()))
+        return Leak(share * bool(_suspicious(np.array([share]), error)[0]), error, None)
 
-    @property
-    def suspicious(self) -> Bool[np.ndarray, " time"]:
-        """Where wrong steps are likely enough to measure them."""
-        share = np.abs(self.ratio)
-        found: Bool[np.ndarray, " time"] = (share > SUSPICIOUS_SHARE) & (share > 1.5 * self.error)
-        return found
+
+def _suspicious(
+    share: Float[np.ndarray, " time"], error: Float[np.ndarray, " time"] | float
+) -> Bool[np.ndarray, " time"]:
+    """Where wrong steps are likely enough to measure them."""
+    found: Bool[np.ndarray, " time"] = (share > SUSPICIOUS_SHARE) & (share > 1.5 * error)
+    return found
 
 
 def expected_leak(
@@ -107,7 +106,7 @@ def expected_leak(
     return float(np.abs(unwanted) / max(np.abs(wanted), 1e-12))
 
 
-def _mirrored(values: Float[Tensor, "y x"]) -> Float[Tensor, "y x"]:
+def mirrored(values: Float[Tensor, "y x"]) -> Float[Tensor, "y x"]:
     """Values at the opposite frequencies, in FFT order."""
     return values.flip((-2, -1)).roll((1, 1), (-2, -1))
 
@@ -128,7 +127,7 @@ def leakage(bands: BandSpectra, power: SamplePower, one: Overlap) -> Leakage:
     filtered = bands.spectra[:, 0] * filters.lower
     # Band 0 is real: its mirrored filter gives the conjugate image.
     lower = torch.fft.ifft2(filtered)
-    other = torch.fft.ifft2(bands.spectra[:, 1] * _mirrored(filters.upper))
+    other = torch.fft.ifft2(bands.spectra[:, 1] * mirrored(filters.upper))
     rows, columns = (
         torch.polar(torch.ones_like(axis), 2 * math.pi * float(k) * axis).to(other.dtype)
         for axis, k in ((one.y, one.carrier[1]), (one.x, one.carrier[0]))
@@ -144,4 +143,4 @@ def leakage(bands: BandSpectra, power: SamplePower, one: Overlap) -> Leakage:
     size = np.maximum(np.abs(agreed), 1e-300)
     ratio = common.to(torch.complex128).cpu().numpy() / np.where(agreed == 0, size, agreed.conj())
     variance = CHANCE**2 * (one.variance + chance).double().cpu().numpy()
-    return Leakage(ratio, np.sqrt(variance) / size)
+    return Leakage(ratio, np.sqrt(variance) / size, variance)

@@ -16,10 +16,12 @@ from tisr_scope.sim.leakage import Leak, leakage
 from tisr_scope.sim.modulation import Harmonics, harmonics
 from tisr_scope.sim.optics import DetectionOtf
 from tisr_scope.sim.overlap import SamplePower
-from tisr_scope.sim.phases import ACCEPTED, NAMED, refine_steps, significant
+from tisr_scope.sim.phases import FoundSteps, refine_steps
 
 STEP_ROUNDS = 2
 """Of phase steps and carrier in turn; each hardly depends on the other."""
+ACCEPTED_ERRORS = 2.0
+"""Steps that differ from those assumed by less than so many errors are left as they were."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,8 @@ class OrientationEstimate:
         The peak that the carrier was found from, and its rivals; None where it was given.
     leak : Leak
         Share of band -1 in band 1, with these steps.
-    measured_steps_rad : array, shape (phase,), or None
-        Steps as the frames have them, where they clearly contradict ``steps_rad``.
+    measured : FoundSteps or None
+        Steps as the frames have them, looked for where the leak hints at others.
     wide : BandSpectra
         Band 0.
     """
@@ -50,34 +52,8 @@ class OrientationEstimate:
     harmonics: Harmonics
     coarse: CoarseCarrier | None
     leak: Leak
-    measured_steps_rad: Float[np.ndarray, " phase"] | None
+    measured: FoundSteps | None
     wide: BandSpectra
-
-
-@dataclass(frozen=True)
-class _Search:
-    """Phase steps of one orientation are looked for with these."""
-
-    frames: Float[Tensor, "time phase y x"]
-    assumed: Float[Tensor, " phase"]
-    orders: int
-    otf: DetectionOtf
-    pixel_um: float
-
-    def steps(
-        self,
-        start: Float[Tensor, " phase"],
-        carrier: Float[np.ndarray, " 2"],
-        phase_se: Float[np.ndarray, " time"],
-        deviations: float,
-        times: slice = slice(None),
-    ) -> Float[Tensor, " phase"] | None:
-        """Steps of some time points; None where noise alone may have made them."""
-        found = refine_steps(
-            self.frames[times], start, carrier, self.orders, self.otf, self.pixel_um
-        )
-        new, old = (part.cpu().numpy() for part in (found, self.assumed))
-        return found if significant(new, old, phase_se[times], deviations) else None
 
 
 def estimate_orientation(
@@ -124,18 +100,19 @@ def estimate_orientation(
         overlaps = compare(bands, power, place, orders)
         coarse = None
     depths = harmonics(overlaps, covariance)
-    search = _Search(frames, shifts, orders, otf, pixel_um)
+    assumed = shifts.cpu().numpy().astype(np.float64)
     leak = leakage(bands, power, overlaps[0]).first
     measured = None
     if leak.share > 0 and not refine_phases:
         times = slice(None) if leak.at is None else slice(leak.at, leak.at + 1)
-        other = search.steps(shifts, place, depths.phase_se_rad[:, 0], NAMED, times)
-        measured = None if other is None else other.cpu().numpy()
+        some = replace(bands, spectra=bands.spectra[times], noise=bands.noise[times])
+        measured = refine_steps(frames[times], some, power, place, assumed, assumed)
     for _ in range(STEP_ROUNDS if refine_phases else 0):
-        found = search.steps(shifts, place, depths.phase_se_rad[:, 0], ACCEPTED)
-        if found is None:
+        before = shifts.cpu().numpy().astype(np.float64)
+        found = refine_steps(frames, bands, power, place, before, assumed)
+        if found.change_rad < ACCEPTED_ERRORS * found.error_rad:
             break
-        shifts = found
+        shifts = torch.as_tensor(found.steps_rad)
         bands = band_spectra(frames, shifts.to(frames.device), orders, otf, pixel_um)
         if carrier is None:
             fine, overlaps = refine_carrier(bands, power, place)

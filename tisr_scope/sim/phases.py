@@ -2,14 +2,18 @@
 
 Wrong steps mix the bands: band 0 then holds some of bands +1 and -1, and band 1 some of band -1.
 Where neighbouring bands overlap they must agree (see :mod:`tisr_scope.sim.overlap`), which they do
-at the right steps only.  Every band is a weighted sum of the frames, so the disagreement is a
-quadratic form of those weights: its matrix, the products of all filtered frames with each other,
-is computed once, and the steps are found without touching an image again.
+at the right steps only; and band 1 must hold nothing of band -1 (see
+:mod:`tisr_scope.sim.leakage`), which tells more where light is scarce.  Every band is a weighted
+sum of the frames, so both are quadratic forms of those weights: their matrix, the products of all
+filtered frames with each other, is computed once, and the steps are found without touching an
+image again.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,17 +21,33 @@ from jaxtyping import Complex, Float
 from scipy.optimize import minimize
 from torch import Tensor
 
-from tisr_scope.sim.bands import band_spectra, frame_spectra
-from tisr_scope.sim.carrier import TYPICAL_AMPLITUDES
-from tisr_scope.sim.optics import DetectionOtf
+from tisr_scope.sim.bands import BandSpectra, frame_spectra, squared
+from tisr_scope.sim.carrier import TYPICAL_AMPLITUDES, compare
+from tisr_scope.sim.leakage import leakage, mirrored
 from tisr_scope.sim.overlap import SamplePower, pair_filters
 
+TYPICAL_ERROR_RAD = math.radians(15)
+"""Of steps as they are set; what the frames do not tell stays near the steps assumed."""
 LARGEST_CHANGE_RAD = 1.2
 """Where steps are further off, the patterns are others than those meant."""
-ACCEPTED, NAMED = 3.0, 6.0
-"""Steps that are asked for are accepted, and those that are not are named, when they differ by so
-many standard errors of one frame's phase.  Even steps are found uneven by 1 to 2 of them at 256
-pixels and 100 photons, by 6 in the worst tenth at 20 photons."""
+CURVATURE_STEP_RAD = 0.02
+
+
+@dataclass(frozen=True)
+class FoundSteps:
+    """Phase steps and how far they can be trusted.
+
+    Attributes
+    ----------
+    steps_rad : array, shape (phase,)
+        0 for the first frame.
+    change_rad, error_rad : float
+        Distance from the steps assumed, rms after the best common shift, and what noise makes it.
+    """
+
+    steps_rad: Float[np.ndarray, " phase"]
+    change_rad: float
+    error_rad: float
 
 
 def _weights(steps: Float[np.ndarray, " phase"], orders: int) -> Complex[np.ndarray, "band phase"]:
@@ -40,24 +60,22 @@ def _weights(steps: Float[np.ndarray, " phase"], orders: int) -> Complex[np.ndar
 
 def _products(
     frames: Float[Tensor, "time phase y x"],
-    steps: Float[Tensor, " phase"],
+    bands: BandSpectra,
+    power: SamplePower,
     carrier: Float[np.ndarray, " 2"],
-    orders: int,
-    otf: DetectionOtf,
-    pixel_um: float,
-) -> list[Complex[np.ndarray, "time two_p two_p"]]:
+) -> list[tuple[Complex[np.ndarray, "time two_p two_p"], Float[np.ndarray, " time"]]]:
     """For every pair of bands: products of all frames, filtered as the lower or the upper one.
 
-    The noise is taken off, and the scale is that of the noise.
+    The noise is taken off, and the scale is that of the logarithm of the likelihood.  With them
+    comes the weight of the pair.
     """
-    bands = band_spectra(frames, steps.to(frames.device), orders, otf, pixel_um)
-    power = SamplePower.measure(bands)
-    raw = frame_spectra(frames, otf, pixel_um)
+    raw = frame_spectra(frames, bands.otf, bands.pixel_um)
     y, x = raw.positions()
     wave = torch.exp(-2j * math.pi * float(carrier[1]) * y)[:, None] * torch.exp(
         -2j * math.pi * float(carrier[0]) * x
     )
     pixels = raw.shape[0] * raw.shape[1]
+    orders = bands.spectra.shape[1] - 1
     levels = [*TYPICAL_AMPLITUDES, *([TYPICAL_AMPLITUDES[-1]] * orders)]
     result = []
     for n in range(1, orders + 1):
@@ -68,74 +86,105 @@ def _products(
         both = torch.cat([lower, upper], dim=1).flatten(2).to(torch.complex128)
         matrix = (both.conj() @ both.mT).cpu().numpy()
         light = float(filters.inner.sum()) / pixels**2
-        noise = raw.noise.double()
-        floor = (
-            torch.cat(
-                [
-                    noise * filters.lower.square().sum() * light,
-                    noise * filters.upper.square().sum() * light,
-                ],
-                dim=1,
-            )
-            .cpu()
-            .numpy()
-        )
+        sums = [noise_sum.square().sum() * light for noise_sum in (filters.lower, filters.upper)]
+        floor = torch.cat([raw.noise.double() * one for one in sums], dim=1).cpu().numpy()
         matrix[:, np.arange(matrix.shape[1]), np.arange(matrix.shape[1])] -= floor
-        result.append(matrix / floor.mean())
+        result.append((matrix * pixels, _worth(bands, filters.upper, n) ** 2))
     return result
+
+
+def _worth(
+    bands: BandSpectra, upper: Float[Tensor, "y x"], order: int
+) -> Float[np.ndarray, " time"]:
+    """Signal in what steps that are wrong would mix into a band, over signal and noise.
+
+    The signal tells of wrong steps; noise that happens to agree only seems to.  To the square it
+    weighs the disagreement of the bands so that steps come out best from 20 photons to 500.
+    """
+    share = upper.square().double()
+    noise = bands.noise[:, order].double()
+    power = squared(mirrored(bands.spectra[:, order])).double()
+    signal = ((share * power).sum(dim=(-2, -1)) - noise * share.sum()).clamp(min=0)
+    chance = noise.square() * share.square().sum()
+    worth: Float[np.ndarray, " time"] = (signal / (signal + chance)).cpu().numpy()
+    return worth
 
 
 def refine_steps(
     frames: Float[Tensor, "time phase y x"],
-    steps: Float[Tensor, " phase"],
+    bands: BandSpectra,
+    power: SamplePower,
     carrier: Float[np.ndarray, " 2"],
-    orders: int,
-    otf: DetectionOtf,
-    pixel_um: float,
-) -> Float[Tensor, " phase"]:
-    """Phase steps at which neighbouring bands agree best.
+    start: Float[np.ndarray, " phase"],
+    assumed: Float[np.ndarray, " phase"],
+) -> FoundSteps:
+    """Phase steps at which neighbouring bands agree best and hold nothing of each other.
 
     Parameters
     ----------
     frames : array, shape (time, phase, y, x)
         Of one orientation; the steps are common to all times.
-    steps : array, shape (phase,)
-        To begin with, relative to the first frame.
+    bands : BandSpectra
+        Of these frames, separated with the steps to begin with.
+    power : SamplePower
+        Of their sample.
     carrier : array, shape (2,)
         kx, ky of the fundamental, cycles per micrometre.
-    orders : int
-        Harmonics of the pattern.
-    otf : DetectionOtf
-        Detection optics.
-    pixel_um : float
-        Camera pixel in the sample.
-
-    Returns
-    -------
-    steps : array, shape (phase,)
-        0 for the first frame.
+    start, assumed : array, shape (phase,)
+        Steps to begin with, and steps as they were set.
     """
-    matrices = _products(frames, steps, carrier, orders, otf, pixel_um)
-    start = steps.cpu().numpy().astype(np.float64)
-    phases = start.size
+    orders, phases = bands.spectra.shape[1] - 1, start.size
+    pairs = _products(frames, bands, power, carrier)
+    mixed = leakage(bands, power, compare(bands, power, carrier, 1)[0])
+    chance = mixed.variance * (bands.shape[0] * bands.shape[1]) ** 2
 
-    def disagreement(change: Float[np.ndarray, " rest"]) -> float:
-        weights = _weights(start + np.concatenate([[0.0], change]), orders)
-        total = 0.0
-        for n, matrix in enumerate(matrices, start=1):
+    def cost(change: Float[np.ndarray, " rest"]) -> float:
+        steps = start + np.concatenate([[0.0], change])
+        weights = _weights(steps, orders)
+        away = steps - assumed
+        total = float(((away - away.mean()) ** 2).sum()) / (2 * TYPICAL_ERROR_RAD**2)
+        for n, (matrix, worth) in enumerate(pairs, start=1):
             a, b = weights[n - 1], weights[n]
             # Of the product conj(first) second; a and b weigh the same frames.
             aa = np.einsum("p,tpq,q->t", a.conj(), matrix[:, :phases, :phases], a).real
             bb = np.einsum("p,tpq,q->t", b.conj(), matrix[:, phases:, phases:], b).real
             ab = np.einsum("p,tpq,q->t", a.conj(), matrix[:, :phases, phases:], b)
             # Less than its noise is left of a band where there is next to no light.
-            total += float((bb - np.abs(ab) ** 2 / np.maximum(aa, 1e-6 * np.abs(ab))).sum())
+            apart = bb - np.abs(ab) ** 2 / np.maximum(aa, 1e-6 * np.abs(ab) + 1e-300)
+            total += float((worth * apart).sum())
+            if n == 1:
+                leak = np.einsum("p,tpq,q->t", a.conj(), matrix[:, :phases, phases:].conj(), b)
+                total += float((np.abs(leak) ** 2 / chance).sum())
         return total
 
     bounds = [(-LARGEST_CHANGE_RAD, LARGEST_CHANGE_RAD)] * (phases - 1)
-    best = minimize(disagreement, np.zeros(phases - 1), method="L-BFGS-B", bounds=bounds)
-    found = start + np.concatenate([[0.0], best.x])
-    return torch.as_tensor(found, device=steps.device)
+    best = minimize(cost, np.zeros(phases - 1), method="L-BFGS-B", bounds=bounds).x
+    steps = start + np.concatenate([[0.0], best])
+    inside = bool((np.abs(best) < LARGEST_CHANGE_RAD).all())
+    error = _error(cost, best) if inside else math.inf
+    return FoundSteps(steps, step_scatter(steps - assumed), error)
+
+
+def _error(
+    cost: Callable[[Float[np.ndarray, " rest"]], float], best: Float[np.ndarray, " rest"]
+) -> float:
+    """Rms over the frames of what noise makes of the steps, from the curvature of the cost."""
+    n, h = best.size, CURVATURE_STEP_RAD
+    curvature = np.empty((n, n))
+    for i in range(n):
+        for j in range(n):
+            one, other = h * np.eye(n)[i], h * np.eye(n)[j]
+            curvature[i, j] = (
+                cost(best + one + other)
+                - cost(best + one - other)
+                - cost(best - one + other)
+                + cost(best - one - other)
+            ) / (4 * h * h)
+    covariance = np.zeros((n + 1, n + 1))
+    covariance[1:, 1:] = np.linalg.pinv(curvature)
+    centred = np.eye(n + 1) - 1 / (n + 1)
+    variance = float(np.trace(centred @ covariance @ centred)) / (n + 1)
+    return math.sqrt(variance) if variance > 0 else math.inf
 
 
 def step_scatter(change: Float[np.ndarray, " phase"]) -> float:
@@ -143,25 +192,3 @@ def step_scatter(change: Float[np.ndarray, " phase"]) -> float:
     turned = np.exp(1j * np.asarray(change))
     turned = turned * np.exp(-1j * np.angle(turned.mean()))
     return float(np.sqrt((np.angle(turned) ** 2).mean()))
-
-
-def significant(
-    found: Float[np.ndarray, " phase"],
-    assumed: Float[np.ndarray, " phase"],
-    phase_se: Float[np.ndarray, " time"],
-    deviations: float,
-) -> bool:
-    """Whether steps that were found differ from those assumed by more than noise makes them.
-
-    Parameters
-    ----------
-    found, assumed : array, shape (phase,)
-        In radians.
-    phase_se : array, shape (time,)
-        Standard errors of the phase of all frames of one orientation together.
-    deviations : float
-        How many of the standard errors they must differ by.
-    """
-    # Each step rests on one frame of ``phases``, and on all time points.
-    error = math.sqrt(found.size / float((1 / np.maximum(phase_se, 1e-6) ** 2).sum()))
-    return step_scatter(found - assumed) > deviations * error

@@ -14,7 +14,6 @@ from tisr_scope.sim.coarse import CoarseCarrier
 from tisr_scope.sim.drift import Drift
 from tisr_scope.sim.leakage import expected_leak
 from tisr_scope.sim.orientation import OrientationEstimate
-from tisr_scope.sim.phases import step_scatter
 
 MINIMUM_QUALITY = 30.0
 MINIMUM_QUALITY_NEAR_NOMINAL = 20.0
@@ -30,6 +29,8 @@ MINIMUM_STRUCTURE = 1.5
 STRUCTURE_BAND = (0.1, 0.5)
 """Where it is measured, over the cut-off."""
 REMARKED_STEPS_RAD = math.radians(5)
+NAMED_ERRORS = 4.0
+"""What contradicts the steps assumed must be so many errors away from them."""
 REFUSED_STEPS_RAD = math.radians(25)
 REMARKED_DRIFT_UM = 0.01
 """Turns the phase of details of 0.1 um by a tenth of a period."""
@@ -148,24 +149,22 @@ def check_structure(found: Sequence[OrientationEstimate], where: str) -> None:
 
 def contradiction(one: OrientationEstimate, orientation: int) -> tuple[str, bool] | None:
     """What is wrong with the phase steps of an orientation, and whether they can be used."""
-    leak, found = one.leak, one.measured_steps_rad
+    leak, found = one.leak, one.measured
     when = "" if leak.at is None else f" at t={leak.at}"
     if leak.large and leak.sure:
         text = f"the frames of orientation {orientation}{when} do not have the phase steps stated"
         return f"{text}: band 1 holds {100 * leak.share:.0f} % as much of band -1", False
-    if found is None:
-        return None
-    expected = expected_leak(found, one.steps_rad)
-    scatter = step_scatter(found - one.steps_rad)
     # Steps found in noise do not explain the leak that they were looked for because of.
-    if scatter < REMARKED_STEPS_RAD or not 0.5 < expected / leak.share < 2:
+    if found is None or found.change_rad < max(REMARKED_STEPS_RAD, NAMED_ERRORS * found.error_rad):
+        return None
+    if not 0.5 < expected_leak(found.steps_rad, one.steps_rad) / leak.share < 2:
         return None
     measured, assumed = (
         ", ".join(f"{angle:.0f}" for angle in np.degrees(steps) % 360)
-        for steps in (found, one.steps_rad)
+        for steps in (found.steps_rad, one.steps_rad)
     )
     text = f"the phase steps of orientation {orientation}{when} are {measured} degrees"
-    return f"{text}, not {assumed}", scatter < REFUSED_STEPS_RAD
+    return f"{text}, not {assumed}", found.change_rad < REFUSED_STEPS_RAD
 
 
 def suspicious_times(
