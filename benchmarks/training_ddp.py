@@ -28,7 +28,7 @@ from scipy.ndimage import gaussian_filter
 from tisr_scope.data.ome_tiff import write_series
 from tisr_scope.networks.bundle import load_bundle
 from tisr_scope.networks.dpa_tisr import paper, released, small
-from tisr_scope.training.processes import open_fabric
+from tisr_scope.training.processes import launched
 from tisr_scope.training.settings import TrainingSettings
 from tisr_scope.training.train import train
 
@@ -88,15 +88,9 @@ def train_here(folder: Path, out: str, chosen: argparse.Namespace) -> None:
         settings["micro_batch"] = chosen.batch // chosen.processes
     else:
         config = config.model_copy(update={"dropout_in": ()})
-    fabric = open_fabric(chosen.device, precision=chosen.precision)
-    fabric.launch()
-    train(
-        folder / "pairs",
-        config,
-        TrainingSettings.model_validate(settings),
-        folder / out,
-        fabric=fabric,
-    )
+    chosen_settings = TrainingSettings.model_validate(settings)
+    with launched(chosen.device, precision=chosen.precision) as fabric:
+        train(folder / "pairs", config, chosen_settings, folder / out, fabric=fabric)
 
 
 def start(launcher: list[str], folder: Path, out: str) -> float:

@@ -9,12 +9,13 @@ import sys
 from pathlib import Path
 
 import torch
+from lightning_fabric import Fabric
 from test_training import CONFIG, TEMPORAL, run, settings
 
 from tisr_scope.errors import TrainingError
 from tisr_scope.networks.dpa_tisr import DpaTisr
 from tisr_scope.training import records
-from tisr_scope.training.processes import open_fabric
+from tisr_scope.training.processes import launched
 
 WHOLE = {"steps": 4, "batch": 4, "learning_rate": 1e-4, "checkpoint_every": 100}
 PARTS = WHOLE | {"micro_batch": 2}
@@ -38,8 +39,12 @@ def main(out: Path) -> None:
     """Train; tell what this process saw."""
     torch.set_num_threads(1)
     records.draw_losses = records.draw_samples = lambda *_, **__: None
-    fabric = open_fabric("cpu")
-    fabric.launch()
+    with launched("cpu") as fabric:
+        told = train_all(out, fabric)
+        (out / f"told_{fabric.global_rank}.json").write_text(json.dumps(told))
+
+
+def train_all(out: Path, fabric: Fabric) -> dict[str, object]:
     second = fabric.global_rank == 1
     told: dict[str, object] = {}
     run(out / "whole", settings(**WHOLE), config=PLAIN, fabric=fabric)
@@ -55,8 +60,7 @@ def main(out: Path) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
 
     stopped = run(out / "stopped", settings(batch=4), progress=end_second, fabric=fabric)
-    told["stopped"] = [stopped.ended, stopped.steps]
-    (out / f"told_{fabric.global_rank}.json").write_text(json.dumps(told))
+    return told | {"stopped": [stopped.ended, stopped.steps]}
 
 
 if __name__ == "__main__":

@@ -89,7 +89,7 @@ def train(
     """
     from tisr_scope.data.pairs import load_pair, pair_folders
     from tisr_scope.data.training_source import SPLIT, find_pairs
-    from tisr_scope.training.processes import first_process, open_fabric
+    from tisr_scope.training.processes import first_process, launched
     from tisr_scope.training.recipe import FINE_TUNE, load_recipe
     from tisr_scope.training.train import train as run
 
@@ -108,35 +108,36 @@ def train(
     wanted = preset or (None if start else named or "small")
     if wanted is not None:
         _architecture(wanted)  # a wrong name must not come to light after the preparation
-    fabric = open_fabric(device, processes=processes, precision=settings.precision)
-    fabric.launch()
-    speaks = fabric.is_global_zero
-    prepared = (source / SPLIT).is_file()
-    with progress_bar("preparing", shown=speaks and not prepared) as progress:
-        pairs = first_process(
-            fabric, lambda: find_pairs(source, folder / "pairs", device=device, progress=progress)
-        )
-    architecture = None
-    if wanted is not None:
-        architecture = _architecture(wanted, load_pair(pair_folders(pairs, "train")[0]).upscale)
-    with (
-        cancellable(quiet=not speaks) as cancel,
-        progress_bar("training", shown=speaks) as progress,
-    ):
-        summary = run(
-            pairs,
-            architecture,
-            settings,
-            folder,
-            start=start,
-            resume=resume,
-            progress=progress,
-            cancel=cancel,
-            fabric=fabric,
-            channel=channel,
-            mixed=allow_mixed,
-            name=name,
-        )
+    with launched(device, processes=processes, precision=settings.precision) as fabric:
+        speaks = fabric.is_global_zero
+        prepared = (source / SPLIT).is_file()
+        with progress_bar("preparing", shown=speaks and not prepared) as progress:
+            cache = folder / "pairs"
+            pairs = first_process(
+                fabric, lambda: find_pairs(source, cache, device=device, progress=progress)
+            )
+        architecture = None
+        if wanted is not None:
+            upscale = load_pair(pair_folders(pairs, "train")[0]).upscale
+            architecture = _architecture(wanted, upscale)
+        with (
+            cancellable(quiet=not speaks) as cancel,
+            progress_bar("training", shown=speaks) as progress,
+        ):
+            summary = run(
+                pairs,
+                architecture,
+                settings,
+                folder,
+                start=start,
+                resume=resume,
+                progress=progress,
+                cancel=cancel,
+                fabric=fabric,
+                channel=channel,
+                mixed=allow_mixed,
+                name=name,
+            )
     if not speaks:
         return
     show_table(f"Training {folder}", asdict(summary))

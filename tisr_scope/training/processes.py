@@ -117,6 +117,24 @@ def open_fabric(
     return Fabric(**options, num_nodes=chosen.nodes, strategy=DDPStrategy(timeout=WAIT))
 
 
+@contextmanager
+def launched(
+    device: torch.device | str = "cpu",
+    *,
+    processes: int | None = None,
+    precision: Precision = "fp32",
+) -> Iterator[Fabric]:
+    """Start or join the processes of a run, and take leave of them; see :func:`open_fabric`."""
+    fabric = open_fabric(device, processes=processes, precision=precision)
+    fabric.launch()
+    try:
+        yield fabric
+    finally:
+        # Threads that still talk to the others must not outlive the interpreter.
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+
+
 def agree(fabric: Fabric, stop: bool, minutes: float) -> tuple[bool, float]:
     """All stop if one was told to; the clock of the first process counts."""
     if fabric.world_size == 1:
