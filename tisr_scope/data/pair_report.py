@@ -234,19 +234,24 @@ def _verdict(quality: PairQuality) -> str:
 def _notes(quality: PairQuality) -> list[str]:
     told = [quality.rejected] if quality.rejected else []
     bad = [point for point in quality.points if point.reasons]
+    faulty = [point for point in bad if point.reasons[0].kind != "gap"]
     told += [
         f"Time point {point.t + 1}: {'; '.join(r.text for r in point.reasons)}"
-        for point in bad[:LINES]
+        for point in faulty[:LINES]
     ]
-    if len(bad) > LINES:
-        told.append(f"and {len(bad) - LINES} more, see {quality.name}.csv")
+    if len(faulty) > LINES:
+        told.append(f"and {len(faulty) - LINES} more, see {quality.name}.csv")
+    alone = [point for point in bad if point.reasons[0].kind == "gap"]
+    if alone:
+        numbers = ", ".join(str(point.t + 1) for point in alone)
+        told.append(f"Time points {numbers}: {alone[0].reasons[0].text}")
     told = told or ["Nothing was found against any time point."]
     full = max(max(point.saturated) for point in quality.points)
     lost = quality.bleached
-    numbers = f"Saturated pixels: at most {full:.2%} of a raw frame."
+    light = f"Saturated pixels: at most {full:.2%} of a raw frame."
     if lost is not None:
-        numbers += f" Light lost by bleaching: {max(0.0, lost):.0%}."
-    told.append(numbers)
+        light += f" Light lost by bleaching: {max(0.0, lost):.0%}."
+    told.append(light)
     told.append(
         "Signal to noise: light of bright structures over the background, against the noise of "
         "its photons and of the camera. Dashed: limit. Shaded: not used."
