@@ -27,6 +27,7 @@ from tisr_scope.networks.sliding import Pair, flow_pairs, slide
 __all__ = [
     "DpaTisr",
     "DpaTisrConfig",
+    "compensated",
     "ordered",
     "paper",
     "parameter_count",
@@ -392,11 +393,19 @@ def single_frame(config: DpaTisrConfig, *, compensate: bool = True) -> DpaTisrCo
         propagation, until the size comes closest (Paper: "parameter compensation").
     """
     alone = config.model_copy(update={"temporal": False})
-    if not compensate:
-        return alone
+    return compensated(alone, config) if compensate else alone
+
+
+def compensated(config: DpaTisrConfig, like: DpaTisrConfig) -> DpaTisrConfig:
+    """Configuration with more residual blocks, until its size comes closest to another's.
+
+    The blocks go where each branch has its own, so that all branches stay alike.
+    """
     with torch.device("meta"):
-        missing = parameter_count(DpaTisr(config)) - parameter_count(DpaTisr(alone))
-    block = 2 * (9 * config.channels**2 + config.channels) * config.branches
-    return alone.model_copy(
+        missing = parameter_count(DpaTisr(like)) - parameter_count(DpaTisr(config))
+    slides = config.temporal and config.propagation == "sliding_window"
+    stages = len(config.block_names) if slides else config.branches
+    block = 2 * (9 * config.channels**2 + config.channels) * stages
+    return config.model_copy(
         update={"propagation_blocks": config.propagation_blocks + max(0, round(missing / block))}
     )

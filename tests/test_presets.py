@@ -1,0 +1,125 @@
+"""Every architecture of the family: its size, and that it learns."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from tisr_scope.errors import BundleError
+from tisr_scope.networks.config import DpaTisrConfig
+from tisr_scope.networks.dpa_tisr import DpaTisr, parameter_count
+from tisr_scope.networks.presets import PRESETS, Architecture, preset
+from tisr_scope.networks.vrt import Vrt, VrtConfig
+
+
+def build(architecture: Architecture) -> nn.Module:
+    return Vrt(architecture) if isinstance(architecture, VrtConfig) else DpaTisr(architecture)
+
+
+def size(name: str, **choices: object) -> int:
+    with torch.device("meta"):
+        return parameter_count(build(preset(name, **choices)))
+
+
+TINY = {
+    "channels": 8,
+    "output_channels": 8,
+    "deformable_groups": 2,
+    "flow": "light",
+    "flow_channels": 4,
+    "flow_levels": 2,
+}
+
+
+def tiny(name: str) -> Architecture:
+    """The same architecture with few channels and blocks."""
+    wanted = preset(name, bayesian=False)
+    if isinstance(wanted, VrtConfig):
+        few = {"heads": 2, "window": 4, "scales": 2, "blocks": 2, "refinement_blocks": 1}
+        return wanted.model_copy(update=TINY | few)
+    few = {
+        "extraction_blocks": 1,
+        "propagation_blocks": 1,
+        "reconstruction_blocks": 1,
+        "window_radius": 2,
+        "attention_size": 3,
+        "dropout_rate": 0.0,
+    }
+    return DpaTisrConfig.model_validate(wanted.model_dump() | TINY | few)
+
+
+def moving_lines(frames: int = 3, side: int = 16) -> tuple[torch.Tensor, torch.Tensor]:
+    """Two thin lines that move, and their blurred and noisy image on a grid half as fine."""
+    random = torch.Generator().manual_seed(3)
+    fine = torch.arange(2 * side) + 0.5
+    target = torch.zeros(1, frames, 1, 2 * side, 2 * side)
+    for t in range(frames):
+        for start, slope in ((8.0 + t, 0.3), (26.0 - 0.7 * t, -0.5)):
+            away = (fine[:, None] - start - slope * (fine[None, :] - side)) ** 2
+            target[0, t, 0] += torch.exp(-away / 2)
+    wide = functional.avg_pool2d(target[0], 5, stride=1, padding=2, count_include_pad=False)
+    wide = functional.avg_pool2d(wide, 2)[None]
+    return wide + 0.05 * torch.randn(wide.shape, generator=random), target
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_architecture_learns_one_batch_by_heart(name):
+    torch.manual_seed(0)
+    network = build(tiny(name)).train()
+    x, y = moving_lines()
+    base = functional.interpolate(x[0], scale_factor=2, mode="bilinear")[None]
+    enlarged = float((base - y).square().mean().sqrt())
+    optimiser = torch.optim.Adam(network.parameters(), lr=6e-3)
+    errors = []
+    for _ in range(40):
+        optimiser.zero_grad()
+        error = (network(x) - y).square().mean().sqrt()
+        error.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimiser.step()
+        errors.append(float(error.detach()))
+    assert errors[0] == pytest.approx(enlarged, rel=0.05)
+    assert min(errors[-5:]) < 0.6 * enlarged
+
+
+@pytest.mark.parametrize(
+    ("name", "millions"),
+    [("recurrent_optical_flow", 3.95), ("recurrent_deformable", 5.40)],
+)
+def test_sizes_that_the_text_gives(name, millions):
+    """To the two digits that are printed (Paper: Network configurations for TISR evaluation)."""
+    assert round(size(name, bayesian=False) / 1e6, 2) == millions
+
+
+def test_order_of_sizes_is_that_of_the_text():
+    """Where the text does not determine a size, its order still holds."""
+    sizes = {n: size(n, bayesian=False) for n in PRESETS if n.startswith(("recur", "slid"))}
+    for propagation in ("recurrent", "sliding"):
+        deformable = sizes[f"{propagation}_deformable"]
+        assert deformable > sizes[f"{propagation}_optical_flow"]
+        assert deformable > sizes[f"{propagation}_neighbourhood_attention"]
+        assert sizes[f"{propagation}_dpa"] > deformable
+
+
+@pytest.mark.parametrize(
+    ("upscale", "bayesian", "parameters"),
+    [(2, False, 6_581_805), (3, False, 6_766_445), (2, True, 6_582_382), (3, True, 6_767_022)],
+)
+def test_the_released_network_has_the_size_of_the_release(upscale, bayesian, parameters):
+    # The release counts the six constants by which the flow network shifts and scales frames.
+    assert size("released", upscale=upscale, bayesian=bayesian) in (parameters, parameters - 6)
+
+
+def test_compared_variants_cost_the_same():
+    dpa = size("recurrent_dpa")
+    for name in ("spatial_at_cost_of_dpa", "single_frame", "amplitude", "phase_as_cross_power"):
+        assert abs(size(name) / dpa - 1) < 0.03, name
+    assert size("single_frame_uncompensated") < 0.5 * dpa
+
+
+def test_choices_reach_the_network():
+    for name in PRESETS:
+        architecture = preset(name, upscale=3, bayesian=True)
+        assert (architecture.upscale, architecture.bayesian) == (3, True)
+    with pytest.raises(BundleError, match="choose one of small"):
+        preset("smal")
