@@ -68,14 +68,18 @@ def _check_saturation(
     where: str,
     saturation_electrons: float | None,
 ) -> None:
+    pixels = flat.shape[-1]
     if saturation_electrons is not None:
-        full = (flat >= saturation_electrons).double().mean(dim=-1)
-        saturated = float(full.max())
+        saturated = float(torch.count_nonzero(flat >= saturation_electrons, dim=-1).max()) / pixels
     else:
-        # Without a limit: more pixels at the very maximum than in the tenth below it.
-        top = (flat == brightest[..., None]).double().mean(dim=-1)
-        below = (flat > 0.9 * brightest[..., None]).double().mean(dim=-1) - top
-        saturated = float((top * (top > below)).max())
+        saturated = 0.0
+        near = torch.count_nonzero(flat > 0.9 * brightest[..., None], dim=-1)
+        for index in (near > MAXIMUM_SATURATED * pixels).nonzero().tolist():
+            # Without a limit: more pixels at the very maximum than in the tenth below it.
+            frame, top = flat[tuple(index)], brightest[tuple(index)]
+            full = int(torch.count_nonzero(frame == top))
+            if full > int(near[tuple(index)]) - full:
+                saturated = max(saturated, full / pixels)
     if saturated > MAXIMUM_SATURATED:
         raise ReconstructionError(
             f"{100 * saturated:.1f} % of the pixels of a frame are saturated",
@@ -165,6 +169,11 @@ def squared(values: Complex[Tensor, "*any"]) -> Float[Tensor, "*any"]:
     return values.real.square() + values.imag.square()
 
 
+def mirrored(values: Float[Tensor, "*batch y x"]) -> Float[Tensor, "*batch y x"]:
+    """Values at the opposite frequencies, in FFT order."""
+    return values.flip((-2, -1)).roll((1, 1), (-2, -1))
+
+
 def noise_power(
     spectrum: Complex[Tensor, "time y x"], radius: Float[Tensor, "y x"], otf: DetectionOtf
 ) -> Float[Tensor, " time"]:
@@ -173,7 +182,8 @@ def noise_power(
     if int(outside.sum()) < 64:
         # Coarse pixels leave no frequency outside the optics; the largest ones come closest.
         outside = radius > torch.quantile(radius.flatten(), 0.95)
-    return squared(spectrum)[..., outside].mean(dim=-1)
+    share = outside.to(spectrum.real.dtype).flatten() / outside.sum()
+    return squared(spectrum).flatten(-2) @ share
 
 
 @dataclass(frozen=True)

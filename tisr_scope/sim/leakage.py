@@ -14,9 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Bool, Complex, Float
-from torch import Tensor
 
-from tisr_scope.sim.bands import BandSpectra, squared
+from tisr_scope.sim.bands import BandSpectra, mirrored, squared
 from tisr_scope.sim.overlap import Overlap, SamplePower
 
 TYPICAL_AMPLITUDE = 0.4
@@ -104,11 +103,6 @@ def expected_leak(
     """Share of band -1 in band 1 where frames of some steps are separated with others."""
     wanted, unwanted = (np.exp(1j * (sign * steps - assumed)).mean() for sign in (1, -1))
     return float(np.abs(unwanted) / max(np.abs(wanted), 1e-12))
-
-
-def mirrored(values: Float[Tensor, "y x"]) -> Float[Tensor, "y x"]:
-    """Values at the opposite frequencies, in FFT order."""
-    return values.flip((-2, -1)).roll((1, 1), (-2, -1))
 
 
 def leakage(bands: BandSpectra, power: SamplePower, one: Overlap) -> Leakage:

@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from tisr_scope.sim.bands import TAPER_PX, BandSpectra, squared
+from tisr_scope.sim.bands import TAPER_PX, BandSpectra, mirrored, squared
 from tisr_scope.sim.optics import notch
 
 NOTCH_DEPTH, NOTCH_WIDTH = 0.99, 0.1
@@ -151,29 +151,24 @@ def pair_filters(
     noise_a, noise_b = (float(n) for n in bands.noise[:, order - 1 : order + 1].mean(dim=0))
     own = otf(fy, fx)
     own_notch = notch(torch.sqrt(fy.square() + fx.square()), NOTCH_DEPTH, width)
+    py, px = fy + ky, fx + kx
+    ahead = otf(py, px)
+    clear = own_notch * notch(torch.sqrt(py.square() + px.square()), NOTCH_DEPTH, width)
+    # Seen from the other band the partner lies at f - k.
+    behind, clear_behind = mirrored(ahead), mirrored(clear)
 
-    def share(
-        gy: Tensor, gx: Tensor, h_a: Tensor, h_b: Tensor, clear: Tensor
-    ) -> Float[Tensor, "y x"]:
+    def share(sample_order: int, h_a: Tensor, h_b: Tensor) -> Float[Tensor, "y x"]:
+        gy, gx = fy - sample_order * ky, fx - sample_order * kx
         gamma = power(torch.sqrt(gy.square() + gx.square()))
         spread = gamma * (
             amplitudes[0] ** 2 * noise_b * h_a.square()
             + amplitudes[1] ** 2 * noise_a * h_b.square()
         )
-        return torch.sqrt(gamma / (noise_a * noise_b + spread)) * clear
+        return torch.sqrt(gamma / (noise_a * noise_b + spread)) * (own > 0)
 
-    def partner(sign: int) -> tuple[Tensor, Tensor]:
-        py, px = fy + sign * ky, fx + sign * kx
-        distance = torch.sqrt(py.square() + px.square())
-        return otf(py, px), own_notch * notch(distance, NOTCH_DEPTH, width)
-
-    n = order - 1
-    ahead, clear_a = partner(1)
-    part_a = share(fy - n * ky, fx - n * kx, own, ahead, clear_a)
-    behind, clear_b = partner(-1)
-    part_b = share(fy - order * ky, fx - order * kx, behind, own, clear_b)
+    inside_a = share(order - 1, own, ahead) * clear
+    inside_b = share(order, behind, own) * clear_behind
     inner = _inner(bands)
-    inside_a, inside_b = (part * (own > 0) for part in (part_a, part_b))
     return PairFilters(inside_a * ahead, inside_b * behind, inside_a * own, inside_b * own, inner)
 
 

@@ -21,9 +21,9 @@ from jaxtyping import Complex, Float
 from scipy.optimize import minimize
 from torch import Tensor
 
-from tisr_scope.sim.bands import BandSpectra, frame_spectra, squared
+from tisr_scope.sim.bands import BandSpectra, frame_spectra, mirrored, squared
 from tisr_scope.sim.carrier import TYPICAL_AMPLITUDES, compare
-from tisr_scope.sim.leakage import leakage, mirrored
+from tisr_scope.sim.leakage import leakage
 from tisr_scope.sim.overlap import SamplePower, pair_filters
 
 TYPICAL_ERROR_RAD = math.radians(15)
