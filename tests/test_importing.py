@@ -479,6 +479,8 @@ def test_3d_stacks_come_in_with_all_planes_and_back_to_the_byte(tmp_path: Path, 
     )
     assert [folder.name for folder in made] == [f"Mito_3D_Cell_004_z{z:03d}" for z in (1, 2, 3)]
     np.testing.assert_array_equal(load_pair(made[1]).target, target[1::planes])
+    subsets = json.loads((tmp_path / "targets" / "split.json").read_text()).values()
+    assert sorted(map(len, subsets)) == [0, 0, planes]  # planes of one cell never part
     assert len(export(tmp_path / "targets", tmp_path / "back")) == planes
 
 

@@ -96,6 +96,19 @@ def test_the_deltavision_package_reads_what_is_written(tmp_path: Path, kind: str
             assert file.hdr.mean == pytest.approx(data.mean(dtype=float), rel=1e-5, abs=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["u1", "i2", "u2", "f4"])
+def test_mrcfile_reads_the_published_dialect_in_permissive_mode(tmp_path: Path, kind: str) -> None:
+    """As everybody reads the published files: no map identifier, no machine stamp."""
+    data = frames(kind)
+    path = tmp_path / "a.mrc"
+    write_mrc(path, [data], data.shape, kind, 0.0626, time_points=3, wavelength_nm=525)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with mrcfile.open(path, permissive=True) as file:
+            read = np.array(file.data)
+    np.testing.assert_array_equal(read.view(kind) if kind == "u1" else read, data)
+
+
 def test_extended_header_is_skipped(tmp_path: Path) -> None:
     data = frames("u2")
     head = bare_header("<", (14, 10, 6), 6)

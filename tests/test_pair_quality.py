@@ -11,17 +11,9 @@ import pytest
 from moving_specimens import PIXEL_NM, moving_frames, noisy, wide
 from sim_truth import make_stack
 
-from tisr_scope.data.pair_quality import (
-    Limits,
-    PairQuality,
-    TimePoint,
-    dark_frames,
-    decide,
-    judged,
-    measure_time_point,
-    runs_of,
-    with_offsets,
-)
+from tisr_scope.data.pair_measures import measure_time_point, with_offsets
+from tisr_scope.data.pair_quality import Limits, PairQuality, TimePoint
+from tisr_scope.data.pair_verdict import dark_frames, decide, judged, runs_of
 from tisr_scope.errors import DataError
 
 STACK = make_stack(96, seed=4)

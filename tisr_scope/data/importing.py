@@ -17,22 +17,29 @@ marks every frame as imported, with time from the stated interval.  Counts are n
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float, Num
+from jaxtyping import Float
 
 from tisr_scope.acquisition.folder import finish_folder
 from tisr_scope.acquisition.recorder import Recorder, create_store
 from tisr_scope.acquisition.running_order import FrameInfo, running_order
 from tisr_scope.data.counts import CountsRule, counts_rule, require_finite
 from tisr_scope.data.import_plan import ImportPlan
+from tisr_scope.data.import_record import (
+    HEADER_SUFFIX,
+    REFERENCE,
+    camera_of,
+    imported_from,
+    source_record,
+    stored_blocks,
+)
 from tisr_scope.data.import_settings import ImportSettings
 from tisr_scope.data.imported_profile import (
     MEASURED_TIME_POINTS,
@@ -49,8 +56,6 @@ from tisr_scope.profiles.schema import Profile
 from tisr_scope.provenance import provenance, write_json
 
 MOST_LEVELS = 4
-REFERENCE = "reference"
-HEADER_SUFFIX = ".header"
 UNFINISHED = ".importing"
 RANKS = "laser powers are ranks, not milliwatts"
 Progress = Callable[[int, int], None]
@@ -108,53 +113,6 @@ def import_recordings(
     if progress:
         progress(total, total)
     return folders
-
-
-def imported_from(folder: Path) -> dict[str, Any] | None:
-    """Where an imported recording or pair comes from; None for one of this package."""
-    for name, keys in (("provenance.json", ("settings", "imported")), ("pair.json", ("imported",))):
-        try:
-            content = json.loads((folder / name).read_text(encoding="utf-8"))
-            for key in keys:
-                content = content[key]
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-        return dict(content)
-    return None
-
-
-def camera_of(plan: ImportPlan, settings: ImportSettings) -> tuple[float, float]:
-    """Camera offset and electrons per count: options, then the profile, then the published ones."""
-    camera = plan.profile.microscope.camera if plan.profile else None
-    offset = camera.offset_adu if camera else 100.0
-    gain = camera.electrons_per_adu if camera else 0.46
-    return (
-        offset if settings.offset_adu is None else settings.offset_adu,
-        gain if settings.electrons_per_adu is None else settings.electrons_per_adu,
-    )
-
-
-def stored_blocks(plan: ImportPlan) -> Iterator[Num[np.ndarray, "orientation phase y x"]]:
-    """Raw frames of every level and plane, one time point after the other."""
-    for level in range(plan.levels):
-        for plane in plan.planes:
-            yield from plan.level(level, plane)
-
-
-def source_record(plan: ImportPlan, settings: ImportSettings) -> dict[str, Any]:
-    """Files and settings as plain JSON types: equal for an import that would come out equal."""
-    files = [*(plan.cell.levels or plan.cell.widefield), plan.cell.target]
-    told = asdict(settings)
-    told["profile"] = plan.profile.model_dump(mode="json") if plan.profile else None
-    record = {
-        "structure": plan.cell.structure,
-        "cell": plan.cell.folder.name,
-        "part": plan.cell.part,
-        "files": [{"name": f.name, "bytes": f.stat().st_size} for f in files if f is not None],
-        "settings": told,
-    }
-    plain: dict[str, Any] = json.loads(json.dumps(record))
-    return plain
 
 
 # ------------------------------------------------------------------------------------- inside

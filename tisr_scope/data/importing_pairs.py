@@ -13,11 +13,11 @@ from jaxtyping import Float
 
 from tisr_scope.data.counts import CountsRule, counts_rule, require_finite
 from tisr_scope.data.import_plan import ImportPlan
+from tisr_scope.data.import_record import camera_of, source_record, stored_blocks
 from tisr_scope.data.import_settings import ImportSettings
-from tisr_scope.data.importing import camera_of, source_record, stored_blocks
 from tisr_scope.data.motion import Shift, shift_between
 from tisr_scope.data.mrc import open_mrc
-from tisr_scope.data.pair_quality import on_input_grid
+from tisr_scope.data.pair_measures import on_input_grid
 from tisr_scope.data.pairs import SUBSETS, read_about, write_pair
 from tisr_scope.data.split import Split
 from tisr_scope.errors import DataError

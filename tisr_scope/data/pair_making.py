@@ -12,15 +12,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, UInt16
 
-from tisr_scope.data.pair_quality import (
-    Limits,
-    PairQuality,
-    TimePoint,
-    decide,
-    measure_time_point,
-    with_offsets,
-)
+from tisr_scope.data.pair_measures import measure_time_point, with_offsets
+from tisr_scope.data.pair_quality import Limits, PairQuality, TimePoint
 from tisr_scope.data.pair_records import read_quality, write_quality
+from tisr_scope.data.pair_verdict import decide
 from tisr_scope.data.pairs import read_about, write_pair
 from tisr_scope.data.recording import Recording
 from tisr_scope.errors import DiskFull, ReconstructionError, RecordingError

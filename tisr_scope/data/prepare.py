@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tisr_scope.data.importing import imported_from
+from tisr_scope.data.import_record import imported_from
 from tisr_scope.data.pair_making import MakingSettings, PairSource, make_pairs
 from tisr_scope.data.pair_quality import Limits, PairQuality
 from tisr_scope.data.pair_records import Refused, write_summary
