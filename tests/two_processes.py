@@ -18,7 +18,7 @@ from tisr_scope.training import records
 from tisr_scope.training.processes import launched
 
 WHOLE = {"steps": 4, "batch": 4, "learning_rate": 1e-4, "checkpoint_every": 100}
-PARTS = WHOLE | {"micro_batch": 2}
+PARTS = WHOLE | {"micro_batch": 1}
 PLAIN = TEMPORAL.model_copy(update={"dropout_in": ()})
 
 
