@@ -200,3 +200,22 @@ def test_the_command_line_fine_tunes_with_a_frozen_flow(source: Path, tmp_path: 
     )
     assert isinstance(refused.exception, TrainingError)
     assert "no optical flow" in str(refused.exception)
+
+
+def test_the_enlargement_follows_the_pairs(tmp_path: Path) -> None:
+    def three(name: str, seed: int) -> PairedStack:
+        stack = cell(name, seed)
+        return replace(stack, target=np.kron(stack.widefield[0], np.ones((1, 3, 3), np.float32)))
+
+    pairs = write_pairs(tmp_path / "pairs", three)
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        "steps: 1\nbatch: 1\nvalidation_patches: 1\npatches: {frames: 2, size_px: 32}"
+    )
+    command = ["train", str(pairs), str(tmp_path / "run"), "--recipe", str(recipe), "--plain"]
+    done = CliRunner().invoke(app, [*command, "--preset", "small_single_frame"])
+    assert done.exit_code == 0, done.output
+    config = load_bundle(tmp_path / "run" / "bundle").config
+    assert (config.upscale, config.bayesian, config.temporal) == (3, False, False)
+    wrong = CliRunner().invoke(app, [*command, "--preset", "smal"])
+    assert wrong.exit_code == 2 and "small_single_frame" in wrong.output

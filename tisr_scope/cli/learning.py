@@ -32,8 +32,11 @@ def train(
     folder: Annotated[Path, typer.Argument(help="Checkpoints, history, figures and the bundle.")],
     preset: Annotated[
         str | None,
-        typer.Option(help="Architecture [default: the recipe's, or small]; wrong names list all."),
+        typer.Option(help="Architecture [default: the recipe's, or small]; 'help' lists all."),
     ] = None,
+    bayesian: Annotated[
+        bool, typer.Option("--bayesian/--plain", help="With a confidence, or the mean alone.")
+    ] = True,
     start: Annotated[
         str | None,
         typer.Option("--from", metavar="BUNDLE", help="Fine-tune this model instead."),
@@ -107,7 +110,7 @@ def train(
     )
     wanted = preset or (None if start else named or "small")
     if wanted is not None:
-        _architecture(wanted)  # a wrong name must not come to light after the preparation
+        _architecture(wanted, bayesian)  # a wrong name must not come to light after the preparation
     with launched(device, processes=processes, precision=settings.precision) as fabric:
         speaks = fabric.is_global_zero
         prepared = (source / SPLIT).is_file()
@@ -119,7 +122,7 @@ def train(
         architecture = None
         if wanted is not None:
             upscale = load_pair(pair_folders(pairs, "train")[0]).upscale
-            architecture = _architecture(wanted, upscale)
+            architecture = _architecture(wanted, bayesian, upscale)
         with (
             cancellable(quiet=not speaks) as cancel,
             progress_bar("training", shown=speaks) as progress,
@@ -145,22 +148,21 @@ def train(
         err.print("stopped; the same command with --resume goes on")
 
 
-def _architecture(name: str, upscale: int = 2) -> DpaTisrConfig:
-    from tisr_scope.networks import config as presets
-    from tisr_scope.networks.dpa_tisr import single_frame
+def _architecture(name: str, bayesian: bool, upscale: int = 2) -> DpaTisrConfig:
+    from tisr_scope.networks.config import DpaTisrConfig
+    from tisr_scope.networks.presets import PRESETS, preset
 
     if upscale not in (2, 3):
         raise typer.BadParameter(f"targets of x{upscale}; networks enlarge x2 or x3")
-    factor: Literal[2, 3] = 2 if upscale == 2 else 3
-    known = {
-        "small": presets.small(upscale=factor),
-        "small_single_frame": single_frame(presets.small(upscale=factor)),
-        "paper": presets.paper(upscale=factor),
-        "released": presets.released(upscale=factor),
-    }
-    if name not in known:
-        raise typer.BadParameter(f"{name!r} is none of {', '.join(known)}", param_hint="--preset")
-    return known[name]
+    if name not in PRESETS:
+        raise typer.BadParameter(f"{name!r} is none of {', '.join(PRESETS)}", param_hint="--preset")
+    found = preset(name, upscale=2 if upscale == 2 else 3, bayesian=bayesian)
+    if not isinstance(found, DpaTisrConfig):
+        raise typer.BadParameter(
+            f"{name!r} is a baseline of the benchmarks, of which no bundle is made",
+            param_hint="--preset",
+        )
+    return found
 
 
 def calibrate(

@@ -14,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from tisr_scope.errors import TrainingError
 from tisr_scope.networks.dpa_tisr import DpaTisr
+from tisr_scope.networks.vrt import Vrt
 from tisr_scope.training.checkpoint import State
 from tisr_scope.training.settings import TrainingSettings
 
@@ -59,7 +60,7 @@ def new_state(
 
 def shared_network(network: nn.Module, settings: TrainingSettings, fabric: Fabric) -> nn.Module:
     """The network as it is called in training; its parameters are those of ``network``."""
-    if isinstance(network, DpaTisr):
+    if isinstance(network, DpaTisr | Vrt):
         network.recompute = settings.recompute
     model = network
     if settings.compile:
