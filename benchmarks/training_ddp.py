@@ -27,12 +27,11 @@ from scipy.ndimage import gaussian_filter
 
 from tisr_scope.data.ome_tiff import write_series
 from tisr_scope.networks.bundle import load_bundle
-from tisr_scope.networks.dpa_tisr import paper, released, small
+from tisr_scope.networks.config import DpaTisrConfig
+from tisr_scope.networks.presets import PRESETS, preset
 from tisr_scope.training.processes import launched
 from tisr_scope.training.settings import TrainingSettings
 from tisr_scope.training.train import train
-
-PRESETS = {"small": small, "paper": paper, "released": released}
 
 PIXEL_UM, TIME = 0.0626, 9
 
@@ -69,7 +68,8 @@ def write_pairs(folder: Path, size: int) -> None:
 def train_here(folder: Path, out: str, chosen: argparse.Namespace) -> None:
     """One of the processes of a run."""
     torch.set_num_threads(chosen.threads)
-    config = PRESETS[chosen.preset]()
+    config = preset(chosen.preset)
+    assert isinstance(config, DpaTisrConfig), "bundles are made of the template only"
     settings = {
         "steps": chosen.steps,
         "batch": chosen.batch,

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import threading
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -213,6 +214,8 @@ def test_one_patch_can_be_learnt_by_heart_with_pictures(tmp_path: Path) -> None:
         "samples.png",
         "settings.yaml",
     }
+    if find_spec("tensorboard"):
+        assert next((tmp_path / "tensorboard").glob("events*")).stat().st_size > 500
 
 
 def test_resumed_run_equals_an_uninterrupted_one_to_the_bit(tmp_path: Path) -> None:

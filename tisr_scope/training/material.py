@@ -32,10 +32,13 @@ class Material:
         """Both parts."""
         return [stack for part in PARTS for stack in self.stacks[part]]
 
-    @property
-    def names(self) -> dict[str, list[str]]:
-        """Recordings of each part."""
-        return {part: sorted({s.name for s in self.stacks[part]}) for part in PARTS}
+    def describe(self) -> dict[str, Any]:
+        """Recordings of each part, channels and levels, in plain types."""
+        return {
+            "channels": sorted({s.channel for s in self.stacks["train"]}),
+            "levels": max(len(s.widefield) for s in self.stacks["train"]),
+            "recordings": {p: sorted({s.name for s in self.stacks[p]}) for p in PARTS},
+        }
 
 
 def read_material(pairs: Path, *, channel: str | None = None, mixed: bool = False) -> Material:

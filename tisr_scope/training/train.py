@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from tisr_scope.training.material import (
 from tisr_scope.training.processes import first_process, open_fabric
 from tisr_scope.training.settings import TrainingSettings
 from tisr_scope.training.start import random_apart
+from tisr_scope.types import PairedStack
 
 LICENCE = "CC-BY-4.0"
 
@@ -109,6 +111,12 @@ def train(
     require_upscale(material, config.upscale)
     if source is not None and not mixed:
         require_same_optics(material, source)
+    plain = settings.patches.without_augmentation()
+    training = _sampler(material, "train", settings, settings.patches, mixed)
+    validation = _sampler(material, "validation", settings, plain, mixed)
+    described, optics = material.describe(), material.optics
+    judged = material.stacks["validation"] if source is not None else []
+    del material  # the samplers hold what they need, on the scale of the network
     with random_apart(fabric.device):
         torch.manual_seed(settings.seed)
         network = DpaTisr(config)
@@ -116,10 +124,8 @@ def train(
             network.load_state_dict(source.weights)
         summary = fit(
             network,
-            _sampler(material, "train", settings, settings.patches, mixed),
-            _sampler(
-                material, "validation", settings, settings.patches.without_augmentation(), mixed
-            ),
+            training,
+            validation,
             settings,
             out,
             architecture=config.model_dump(mode="json")
@@ -134,16 +140,16 @@ def train(
         return summary
 
     def write() -> None:
-        record = _record(summary, settings, material, parameter_count(network))
+        record = _record(summary, settings, parameter_count(network)) | described
         record["provenance"] = provenance or {}
         if source is not None:
             record["started_from"] = {"name": source.name, "weights_sha256": source.weights_hash}
-            record["before_after"] = _report(source, network, material, settings, out, fabric)
+            record["before_after"] = _report(source, network, judged, settings, out, fabric)
         save_bundle(
             out / name,
             network,
             normalisation=settings.normalisation,
-            optics=material.optics,
+            optics=optics,
             training=record,
             licence=licence or (LICENCE if source is None else source.licence),
             card=_card(name, config, record),
@@ -204,7 +210,7 @@ def _sampler(
 def _report(
     source: Bundle,
     network: DpaTisr,
-    material: Material,
+    stacks: Sequence[PairedStack],
     settings: TrainingSettings,
     out: Path,
     fabric: Fabric,
@@ -213,7 +219,7 @@ def _report(
     found = compare_models(
         source.network(fabric.device),
         network.eval(),
-        material.stacks["validation"],
+        stacks,
         settings.normalisation,
         frames=settings.patches.frames,
         device=fabric.device,
@@ -228,10 +234,7 @@ def _report(
 
 
 def _record(
-    summary: TrainingSummary,
-    settings: TrainingSettings,
-    material: Material,
-    parameters: int,
+    summary: TrainingSummary, settings: TrainingSettings, parameters: int
 ) -> dict[str, Any]:
     """What the bundle says about its training, in plain types."""
     return {
@@ -242,9 +245,6 @@ def _record(
         "validation_psnr_db": round(summary.validation_psnr_db, 3),
         "bilinear_psnr_db": round(summary.bilinear_psnr_db, 3),
         "parameters": parameters,
-        "channels": sorted({s.channel for s in material.stacks["train"]}),
-        "levels": max(len(s.widefield) for s in material.stacks["train"]),
-        "recordings": material.names,
         "settings": settings.model_dump(mode="json"),
     }
 
