@@ -54,7 +54,7 @@ def measure(
 ) -> dict[str, Any]:
     otf = incoherent_otf(NA, 1e3 * EMISSION_UM)
     depths = kind["depths"]
-    carrier, seconds = [], []
+    carrier, seconds, remarks = [], [], 0
     phase: list[list[np.ndarray]] = [[] for _ in depths]
     depth: list[list[np.ndarray]] = [[] for _ in depths]
     relative: dict[str, list[np.ndarray]] = {"carrier": [], "phase": [], "modulation": []}
@@ -72,6 +72,7 @@ def measure(
         start = time.perf_counter()
         found = estimate_parameters(frames, otf, PIXEL_UM, orders=len(depths))
         seconds.append(time.perf_counter() - start)
+        remarks += len(found.remarks)
         carrier.append(stack.carrier_error_px(found.carrier))
         relative["carrier"].append(((found.carrier - stack.carrier) / found.carrier_se).ravel())
         for n, true in enumerate(depths):
@@ -96,6 +97,7 @@ def measure(
     row["error_over_standard_error"] = {
         name: round(rms(values), 2) for name, values in relative.items()
     }
+    row["remarks"] = remarks  # of wrong steps or drift, in stacks that have neither
     row["seconds_per_stack"] = round(float(np.median(seconds)), 3)
     return row
 

@@ -171,8 +171,16 @@ def test_raw_file_to_files(tmp_path: Path, stack: Stack) -> None:
 
 
 def test_options_reach_the_reconstruction(tmp_path: Path) -> None:
+    uneven = np.radians([[0, 0, 0, 0, 0], [0, 8, -6, 5, -7]])
     nonlinear = make_stack(
-        n=96, ratio=0.92, seed=3, orientations=2, phases=5, modulation=1.333, harmonics=(0.333,)
+        n=96,
+        ratio=0.92,
+        seed=3,
+        orientations=2,
+        phases=5,
+        modulation=1.333,
+        harmonics=(0.333,),
+        step_errors_rad=uneven,
     )
     counts = np.rint(nonlinear.frames(800) + 300).astype(np.uint16)
     light = nonlinear.mean[0].mean(axis=0)  # an orientation without stripes
@@ -193,6 +201,7 @@ def test_options_reach_the_reconstruction(tmp_path: Path) -> None:
     assert about["wiener"]["attenuation"] == 0.5
     found = about["sim_parameters"]
     assert found["usable"] == [False, True]
-    assert np.ptp(np.diff(found["steps_rad"][1])) > 1e-4  # measured, so not quite even
+    even = 2 * np.pi * np.arange(5) / 5
+    np.testing.assert_allclose(found["steps_rad"][1] - even, uneven[1], atol=np.radians(4))
     with pytest.raises(ReconstructionError, match="orientation 0"):
         reconstruct_raw_file(raw, tmp_path / "strict", orientations=2, phases=5)
