@@ -13,6 +13,8 @@ from sim_truth import EMISSION_UM, MARGIN, NA, OVER, PIXEL_UM, Stack, filaments,
 from tisr_scope.data.biotisr import fold_raw, read_mrc
 from tisr_scope.errors import ReconstructionError
 from tisr_scope.sim.drift import align_orientations
+from tisr_scope.sim.estimation import Estimation
+from tisr_scope.sim.files import reconstruct_stack
 from tisr_scope.sim.optics import incoherent_otf
 from tisr_scope.sim.parameters import estimate_parameters, refresh_phases
 from tisr_scope.sim.reconstruct import reconstruct
@@ -165,6 +167,21 @@ def test_drift_between_orientations_is_measured_and_taken_back(photons: float) -
     again = estimate_parameters(aligned, OTF, PIXEL_UM)
     assert np.hypot(*again.drift_um[0].T).max() < 0.004
     assert again.remarks == ()
+    corrected = reconstruct_stack(
+        frames[None], OTF, PIXEL_UM, estimation=Estimation(correct_drift=True)
+    )
+    assert corrected.parameters.remarks == ()
+    np.testing.assert_allclose(corrected.parameters.drift_um[0], true, atol=0.004)
+    still = drifting(np.zeros((3, 2), int), photons)
+    aim = reconstruct_stack(still[None], OTF, PIXEL_UM).image[0]
+    with pytest.warns(UserWarning, match="correct the drift"):
+        crooked = reconstruct_stack(frames[None], OTF, PIXEL_UM).image[0]
+    inner = np.s_[16:-16, 16:-16]
+    before, after = (
+        np.corrcoef(image[inner].ravel(), aim[inner].ravel())[0, 1]
+        for image in (crooked, corrected.image[0])
+    )
+    assert after > before + 0.02
 
 
 def test_more_drift_than_an_image_can_bear_is_refused() -> None:

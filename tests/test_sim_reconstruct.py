@@ -12,7 +12,8 @@ import torch
 from sim_truth import EMISSION_UM, MARGIN, NA, OVER, PIXEL_UM, Stack, filaments, make_stack, psnr
 
 from tisr_scope.errors import DataError, ReconstructionError
-from tisr_scope.sim.files import Estimation, reconstruct_raw_file
+from tisr_scope.sim.estimation import Estimation
+from tisr_scope.sim.files import reconstruct_raw_file
 from tisr_scope.sim.optics import incoherent_otf
 from tisr_scope.sim.parameters import estimate_parameters
 from tisr_scope.sim.reconstruct import WienerSettings, reconstruct

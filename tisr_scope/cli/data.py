@@ -34,6 +34,10 @@ def reconstruct(
         bool,
         typer.Option("--allow-weak", help="An orientation without stripes gives its wide field."),
     ] = False,
+    correct_drift: Annotated[
+        bool,
+        typer.Option("--correct-drift", help="Move the orientations back onto the first one."),
+    ] = False,
     background: Annotated[
         float | None,
         typer.Option(help="Taken off every frame [default: 1st percentile of a raw stack]."),
@@ -77,11 +81,12 @@ def reconstruct(
     `tisr reconstruct thick.tif out --attenuation 0.9 --refine-phases --allow-weak`
     """
     from tisr_scope.profiles.library import load_profile
-    from tisr_scope.sim.files import Estimation, reconstruct_raw_file, reconstruct_recording
+    from tisr_scope.sim.estimation import Estimation
+    from tisr_scope.sim.files import reconstruct_raw_file, reconstruct_recording
     from tisr_scope.sim.reconstruct import WienerSettings
 
     settings = WienerSettings(wiener, apodisation, attenuation, attenuation_width, positivity)
-    estimation = Estimation(orders, refine_phases, allow_weak, background)
+    estimation = Estimation(orders, refine_phases, allow_weak, background, correct_drift)
     if source.is_dir():
         with progress_bar("reconstructing") as progress:
             files = reconstruct_recording(

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from tisr_scope.sim.bands import BandSpectra, crop_axis, frame_spectra
+from tisr_scope.sim.bands import BandSpectra, check_frames, crop_axis, frame_spectra
 from tisr_scope.sim.optics import DetectionOtf, notch
 from tisr_scope.sim.overlap import NOTCH_DEPTH, NOTCH_WIDTH, SamplePower
 
@@ -111,6 +111,7 @@ def align_orientations(
     frames: Float[np.ndarray, "time orientation phase y x"],
     otf: DetectionOtf,
     pixel_um: float,
+    where: str = "SIM stack",
 ) -> tuple[Float[np.ndarray, "time orientation phase y x"], Drift]:
     """Frames with the drift between orientations taken back, and that drift.
 
@@ -125,8 +126,16 @@ def align_orientations(
         Detection optics.
     pixel_um : float
         Camera pixel in the sample.
+    where : str
+        Name of the region for messages.
+
+    Raises
+    ------
+    ReconstructionError
+        For unusable frames.
     """
     stack = torch.as_tensor(frames).to(torch.float32)
+    check_frames(stack, where, None)
     wide = [
         frame_spectra(stack[:, o].mean(dim=1, keepdim=True), otf, pixel_um)
         for o in range(stack.shape[1])

@@ -21,36 +21,14 @@ from tisr_scope.data.recording import Recording
 from tisr_scope.errors import DataError
 from tisr_scope.profiles.schema import Profile
 from tisr_scope.provenance import provenance, write_json
+from tisr_scope.sim.estimation import Estimation
 from tisr_scope.sim.figure import write_figure
 from tisr_scope.sim.optics import DetectionOtf, incoherent_otf, measured_otf
-from tisr_scope.sim.parameters import SimParameters, estimate_parameters, nominal_carriers
+from tisr_scope.sim.parameters import SimParameters, nominal_carriers
 from tisr_scope.sim.reconstruct import WienerSettings, reconstruct
 from tisr_scope.sim.widefield import widefield
 
 BACKGROUND_PERCENTILE = 1.0
-
-
-@dataclass(frozen=True)
-class Estimation:
-    """How the illumination is estimated, and what is taken off the frames before.
-
-    Attributes
-    ----------
-    orders : int
-        Harmonics of the pattern: 1 for linear SIM, 2 for nonlinear SIM with 5 phases or more.
-    refine_phases : bool
-        Measure the phase of every frame instead of taking the steps as even.
-    allow_weak : bool
-        An orientation without usable stripes gives its wide field, instead of an error.
-    background : float or None
-        Light that is no signal, taken off every frame, in its unit.  None takes nothing off a
-        recording, and off a raw stack the 1st percentile of each orientation.
-    """
-
-    orders: int = 1
-    refine_phases: bool = False
-    allow_weak: bool = False
-    background: float | None = None
 
 
 @dataclass(frozen=True)
@@ -100,17 +78,8 @@ def reconstruct_stack(
     ReconstructionError
         For unusable frames, or where no stripes are found that can be trusted.
     """
-    estimation = estimation or Estimation()
-    parameters = estimate_parameters(
-        frames,
-        otf,
-        pixel_um,
-        nominal=nominal,
-        orders=estimation.orders,
-        refine_phases=estimation.refine_phases,
-        allow_weak=estimation.allow_weak,
-        saturation_electrons=saturation,
-        where=where,
+    frames, parameters = (estimation or Estimation()).apply(
+        frames, otf, pixel_um, nominal=nominal, saturation=saturation, where=where
     )
     image = reconstruct(frames, parameters, otf, settings, device=device)
     return Reconstruction(widefield(frames), image, parameters)
