@@ -1,8 +1,16 @@
 """Where the time of one training step goes, and how much memory it takes.
 
-Prints one JSON object: median milliseconds of each part, and peak memory.
+Prints one JSON object: median and best milliseconds of each part, and peak memory.
 
-    python benchmarks/training_step.py --preset small --batch 3 --size 64 --threads 2
+    python -m benchmarks.training_step --preset small --batch 3 --size 64 --threads 2
+
+With ``--compare`` steps that keep all activations and steps that compute them again are measured in
+turn, each in a process of its own, and their ratios are printed beside what is asked of them:
+
+    python -m benchmarks.training_step --compare --preset released --batch 1 --size 128 --steps 1
+
+``earlier`` is the step before deformable convolution had a backward pass of its own: automatic
+differentiation keeps every sample it took.
 """
 
 from __future__ import annotations
@@ -12,6 +20,8 @@ import json
 import platform
 import resource
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -19,8 +29,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.deformable import differentiated
 from tisr_scope.data.normalise import Normalisation
 from tisr_scope.data.patches import PatchSampler, PatchSettings
+from tisr_scope.networks import alignment
 from tisr_scope.networks.dpa_tisr import (
     DpaTisr,
     paper,
@@ -51,26 +63,24 @@ def recordings(count: int, size: int) -> list[PairedStack]:
     ]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--preset", choices=PRESETS, default="small")
-    parser.add_argument("--single-frame", action="store_true")
-    parser.add_argument("--batch", type=int, default=3)
-    parser.add_argument("--size", type=int, default=64, help="patch, in input pixels")
-    parser.add_argument("--frames", type=int, default=7)
-    parser.add_argument("--rotation", type=float, default=0.0, help="degrees")
-    parser.add_argument("--steps", type=int, default=8)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--channels-last", action="store_true")
-    parser.add_argument("--recompute", action="store_true", help="less memory, more time")
-    chosen = parser.parse_args()
+VARIANTS = ("earlier", "plain", "recompute")
+MEMORY_LIMIT, TIME_LIMIT, MEMORY_LIMIT_GIB = 0.5, 1.4, 6.0
 
+
+def peak_mib() -> float:
+    """Largest resident memory of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def measure(chosen: argparse.Namespace) -> dict[str, Any]:
+    """Times and peak memory of steps in this process."""
     torch.set_num_threads(chosen.threads)
     device = torch.device(chosen.device)
+    if chosen.variant == "earlier":
+        alignment.deformable_conv2d = differentiated  # type: ignore[assignment]
     config = PRESETS[chosen.preset]()
     network = DpaTisr(single_frame(config) if chosen.single_frame else config).to(device).train()
-    network.recompute = chosen.recompute
+    network.recompute = chosen.variant == "recompute"
     if chosen.channels_last:
         network.to(memory_format=torch.channels_last)
     patches = PatchSettings(frames=chosen.frames, size_px=chosen.size, rotation_deg=chosen.rotation)
@@ -78,6 +88,7 @@ def main() -> None:
     sampler = PatchSampler(recordings(4, field), Normalisation(), patches, batch=chosen.batch)
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-4)
     times: dict[str, list[float]] = {}
+    processor: list[float] = []
 
     def predict(inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return objective(network(inputs), targets)
@@ -90,7 +101,9 @@ def main() -> None:
         times.setdefault(part, []).append(1000 * (time.perf_counter() - began))
         return result
 
-    for step in range(chosen.steps + 2):
+    before = peak_mib()
+    for step in range(chosen.warm_up + chosen.steps):
+        began = time.process_time()
         batch = timed("sample", sampler.batch, step)
         inputs = torch.from_numpy(batch.inputs).to(device)
         targets = torch.from_numpy(batch.targets).to(device)
@@ -98,24 +111,112 @@ def main() -> None:
         optimiser.zero_grad(set_to_none=True)
         timed("backward", loss.backward)
         timed("optimiser", optimiser.step)
+        processor.append(time.process_time() - began)
 
-    median = {part: round(statistics.median(values[2:]), 2) for part, values in times.items()}
-    total = sum(median.values())
-    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    counted = {part: values[chosen.warm_up :] for part, values in times.items()}
+    median = {part: round(statistics.median(values), 2) for part, values in counted.items()}
+    steps = [sum(parts) for parts in zip(*counted.values(), strict=True)]
     report = {
         "settings": vars(chosen),
         "processor": platform.processor() or platform.machine(),
         "parameters": parameter_count(network),
         "median_ms": median,
-        "step_ms": round(total, 1),
-        "sample_share": round(median["sample"] / total, 4),
-        "steps_per_hour": round(3.6e6 / total),
-        "peak_memory_mib": round(kilobytes / 1024),
+        "step_ms": round(statistics.median(steps), 1),
+        "best_step_ms": round(min(steps), 1),
+        "best_processor_s": round(min(processor[chosen.warm_up :]), 2),
+        "sample_share": round(median["sample"] / sum(median.values()), 4),
+        "steps_per_hour": round(3.6e6 / statistics.median(steps)),
+        "peak_memory_mib": round(peak_mib()),
+        "step_memory_mib": round(peak_mib() - before),
     }
     if device.type == "cuda":
         report["processor"] = torch.cuda.get_device_name(device)
         report["peak_gpu_memory_mib"] = round(torch.cuda.max_memory_allocated(device) / 2**20)
-    print(json.dumps(report, indent=2))
+    return report
+
+
+def compare(chosen: argparse.Namespace, arguments: list[str]) -> dict[str, Any]:
+    """Best of several processes of each variant, taken in turn so that they share what disturbs."""
+    found: dict[str, list[dict[str, Any]]] = {variant: [] for variant in chosen.compare}
+    for _ in range(chosen.rounds):
+        for variant, reports in found.items():
+            command = [
+                sys.executable,
+                "-m",
+                "benchmarks.training_step",
+                *arguments,
+                "--variant",
+                variant,
+            ]
+            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+            reports.append(json.loads(done.stdout))
+    memory = "peak_gpu_memory_mib" if chosen.device.startswith("cuda") else "step_memory_mib"
+    rows = {
+        variant: {
+            "best_step_s": round(min(r["best_step_ms"] for r in reports) / 1000, 2),
+            "best_processor_s": min(r["best_processor_s"] for r in reports),
+            memory: min(r[memory] for r in reports),
+            "peak_memory_mib": max(r["peak_memory_mib"] for r in reports),
+        }
+        for variant, reports in found.items()
+    }
+    ratios = {
+        f"recompute / {variant}": {
+            key: round(rows["recompute"][key] / row[key], 3)
+            for key in ("best_step_s", "best_processor_s", memory, "peak_memory_mib")
+        }
+        for variant, row in rows.items()
+        if variant != "recompute"
+    }
+    return {
+        "settings": vars(chosen) | {"variant": None},
+        "machine": next(iter(found.values()))[0]["processor"],
+        "threads": chosen.threads,
+        "variants": rows,
+        "ratios": ratios,
+        "asked": {
+            "memory_ratio": MEMORY_LIMIT,
+            "time_ratio": TIME_LIMIT,
+            "peak_memory_gib": MEMORY_LIMIT_GIB,
+        },
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--preset", choices=PRESETS, default="small")
+    parser.add_argument("--single-frame", action="store_true")
+    parser.add_argument("--batch", type=int, default=3)
+    parser.add_argument("--size", type=int, default=64, help="patch, in input pixels")
+    parser.add_argument("--frames", type=int, default=7)
+    parser.add_argument("--rotation", type=float, default=0.0, help="degrees")
+    parser.add_argument("--warm-up", type=int, default=2, help="steps before those that count")
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--channels-last", action="store_true")
+    parser.add_argument("--variant", choices=VARIANTS, default="plain")
+    parser.add_argument(
+        "--compare", nargs="*", choices=VARIANTS, help="variants; all when none is named"
+    )
+    parser.add_argument("--rounds", type=int, default=2, help="processes of each variant compared")
+    chosen = parser.parse_args()
+    if chosen.compare is None:
+        print(json.dumps(measure(chosen), indent=2))
+        return
+    chosen.compare = chosen.compare or list(VARIANTS)
+    skipped = ("compare", "rounds", "variant", "single_frame", "channels_last")
+    arguments = [
+        part
+        for name, value in vars(chosen).items()
+        if name not in skipped
+        for part in (f"--{name.replace('_', '-')}", str(value))
+    ]
+    arguments += ["--single-frame"] * chosen.single_frame
+    arguments += ["--channels-last"] * chosen.channels_last
+    print(json.dumps(compare(chosen, arguments), indent=2))
 
 
 if __name__ == "__main__":

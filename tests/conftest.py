@@ -17,6 +17,9 @@ def pytest_configure() -> None:
     import torch
 
     torch.set_num_threads(max(1, (os.cpu_count() or 2) // 2))
+    if not torch.cuda.is_available():
+        # Before anyone imports Triton: its kernels then run on the CPU.
+        os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
 def _folder(variable: str, default: str) -> Path:

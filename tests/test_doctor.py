@@ -14,7 +14,14 @@ def test_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     findings = {finding.topic: finding for finding in examine(tmp_path)}
-    assert set(findings) == {"versions", "device adapters", "compute", "window", "disk"}
+    assert set(findings) == {
+        "versions",
+        "device adapters",
+        "compute",
+        "deformable convolution",
+        "window",
+        "disk",
+    }
     assert findings["versions"].verdict == "ok"
     assert "pymmcore" in findings["versions"].text
     assert Path(findings["device adapters"].text).exists()

@@ -1,4 +1,4 @@
-"""Deformable convolution, phase module, flow, dropout and gradients against closed forms."""
+"""Alignment, phase module, flow, dropout and gradients against closed forms."""
 
 import math
 
@@ -8,8 +8,7 @@ import torch
 from torch.nn import functional
 
 from tisr_scope.errors import DataError
-from tisr_scope.networks import alignment
-from tisr_scope.networks.alignment import DeformableAlignment, deformable_conv2d
+from tisr_scope.networks.alignment import DeformableAlignment
 from tisr_scope.networks.blocks import ResidualBlocks
 from tisr_scope.networks.config import DpaTisrConfig, paper, released, small
 from tisr_scope.networks.dpa_tisr import DpaTisr, parameter_count, single_frame
@@ -27,83 +26,6 @@ def band_limited(height: int, width: int, shift: tuple[float, float] = (0, 0)) -
     for fy, fx, phase in ((1, 2, 0.3), (3, -1, 1.1), (0, 4, 2.0), (5, 5, 0.7), (0, 0, 0.0)):
         image += np.cos(2 * np.pi * (fy * y / height + fx * x / width) + phase)
     return torch.from_numpy(image.astype(np.float32))[None, None]
-
-
-# ------------------------------------------------------------------------ deformable convolution
-
-
-@pytest.mark.parametrize(("groups", "kernel"), [(1, 3), (4, 3), (2, 1)])
-def test_zero_offsets_are_a_plain_convolution(groups, kernel):
-    torch.manual_seed(0)
-    x = torch.randn(2, 8, 11, 14, dtype=torch.double)
-    weight, bias = torch.randn(5, 8, kernel, kernel).double(), torch.randn(5).double()
-    taps = groups * kernel**2
-    offset, mask = x.new_zeros(2, 2 * taps, 11, 14), x.new_ones(2, taps, 11, 14)
-    found = deformable_conv2d(x, offset, mask, weight, bias)
-    expected = functional.conv2d(x, weight, bias, padding=kernel // 2)
-    torch.testing.assert_close(found, expected, atol=1e-10, rtol=0)
-
-
-def test_integer_offsets_shift_and_masks_weigh_each_group():
-    torch.manual_seed(0)
-    x = torch.randn(1, 4, 10, 12)
-    weight = torch.randn(3, 4, 3, 3)
-    offset = torch.zeros(1, 2, 9, 2, 10, 12)
-    offset[:, 1, :, 0], offset[:, 1, :, 1] = 2, -1
-    mask = torch.ones(1, 2, 9, 10, 12)
-    mask[:, 0] = 0.25
-    found = deformable_conv2d(x, offset.view(1, 36, 10, 12), mask.view(1, 18, 10, 12), weight)
-    moved = functional.pad(x[:, 2:], (4, 4, 4, 4))
-    second = functional.conv2d(moved, weight[:, 2:], padding=1)[..., 4 + 2 : 14 + 2, 4 - 1 : 16 - 1]
-    first = functional.conv2d(x[:, :2], weight[:, :2], padding=1)
-    torch.testing.assert_close(found, 0.25 * first + second, atol=2e-5, rtol=0)
-
-
-def test_fractional_offsets_follow_the_definition():
-    """Tap by tap and pixel by pixel in double precision, straight from the definition."""
-    rng = np.random.default_rng(1)
-    n, c, g, h, w = 1, 4, 2, 5, 6
-    x, weight = rng.normal(size=(n, c, h, w)), rng.normal(size=(3, c, 3, 3))
-    offset, mask = rng.normal(0, 2, (n, g, 9, 2, h, w)), rng.random((n, g, 9, h, w))
-    expected = np.zeros((n, 3, h, w))
-    padded = np.zeros((c, h + 40, w + 40))
-    padded[:, 20 : 20 + h, 20 : 20 + w] = x[0]
-    for row, col, tap, channel in np.ndindex(h, w, 9, c):
-        group = channel // (c // g)
-        dy, dx = offset[0, group, tap, :, row, col]
-        at_y, at_x = row + tap // 3 - 1 + dy + 20, col + tap % 3 - 1 + dx + 20
-        y0, x0 = math.floor(at_y), math.floor(at_x)
-        fy, fx = at_y - y0, at_x - x0
-        corner = padded[channel, y0 : y0 + 2, x0 : x0 + 2]
-        value = np.array([1 - fy, fy]) @ corner @ np.array([1 - fx, fx])
-        value *= mask[0, group, tap, row, col]
-        expected[0, :, row, col] += weight[:, channel, tap // 3, tap % 3] * value
-    found = deformable_conv2d(
-        *(
-            torch.from_numpy(a)
-            for a in (x, offset.reshape(n, -1, h, w), mask.reshape(n, -1, h, w), weight)
-        )
-    )
-    np.testing.assert_allclose(found, expected, atol=1e-9)
-
-
-def test_strips_of_rows_change_nothing(monkeypatch):
-    torch.manual_seed(0)
-    x, weight = torch.randn(2, 4, 9, 7), torch.randn(3, 4, 3, 3)
-    offset, mask = torch.randn(2, 36, 9, 7), torch.rand(2, 18, 9, 7)
-    whole = deformable_conv2d(x, offset, mask, weight)
-    monkeypatch.setattr(alignment, "_CHUNK_ELEMENTS", 2 * 4 * 9 * 7 * 2)
-    torch.testing.assert_close(deformable_conv2d(x, offset, mask, weight), whole)
-
-
-def test_offsets_that_do_not_fit_are_refused():
-    with pytest.raises(DataError, match="do not fit 9 taps"):
-        deformable_conv2d(
-            torch.zeros(1, 4, 8, 8),
-            torch.zeros(1, 20, 8, 8),
-            torch.zeros(1, 9, 8, 8),
-            torch.zeros(2, 4, 3, 3),
-        )
 
 
 def test_alignment_starts_at_the_flow():

@@ -6,11 +6,13 @@ import os
 import shutil
 import time
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
+from tisr_scope.errors import TisrScopeError
 from tisr_scope.provenance import package_versions
 
 Verdict = Literal["ok", "note", "problem"]
@@ -27,7 +29,14 @@ class Finding:
 
 def examine(folder: Path) -> list[Finding]:
     """Examine the machine; recordings would go to ``folder``."""
-    return [_versions(), _adapters(), _compute(), _display(), _disk(folder)]
+    return [
+        _versions(),
+        _adapters(),
+        _compute(),
+        _deformable(),
+        _display(),
+        _disk(folder),
+    ]
 
 
 def _versions() -> Finding:
@@ -66,6 +75,26 @@ def _compute() -> Finding:
     return Finding(
         "compute", "ok", f"{', '.join(names)}: {free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
     )
+
+
+def _deformable() -> Finding:
+    """Which implementation the alignment of the networks gets on this machine."""
+    import torch
+
+    from tisr_scope.networks.deformable import VARIABLE, backend
+
+    topic = "deformable convolution"
+    on_gpu = torch.cuda.is_available()
+    try:
+        chosen = backend("cuda" if on_gpu else "cpu")
+    except TisrScopeError as error:
+        return Finding(topic, "problem", str(error))
+    asked = f", as {VARIABLE} asks" if VARIABLE in os.environ else ""
+    if chosen == "triton":
+        return Finding(topic, "ok", f"fused Triton kernels {version('triton')}{asked}")
+    if on_gpu and not asked:
+        return Finding(topic, "note", "plain PyTorch; 'pip install triton' makes it faster")
+    return Finding(topic, "ok", f"plain PyTorch{asked}")
 
 
 def _display() -> Finding:

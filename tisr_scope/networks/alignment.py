@@ -4,9 +4,6 @@ Every alignment is a module called with the states of the neighbours, the curren
 flows towards the neighbours, and the states as aligned in phase space (the states themselves
 where there is no such alignment).  It serves two neighbours at once in recurrent propagation and
 one in the sliding window.
-
-The deformable convolution is written with ``grid_sample`` alone, so that it runs wherever PyTorch
-runs; with zero offsets and a mask of one it equals ``conv2d``.
 """
 
 from __future__ import annotations
@@ -19,78 +16,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tisr_scope.errors import DataError
 from tisr_scope.networks.blocks import SLOPE, conv3, zero_initialise
-from tisr_scope.networks.optical_flow import pixel_grid, sample, warp
-
-_CHUNK_ELEMENTS = 1 << 25
-
-
-def _tap_offsets(kernel: int, like: Tensor) -> Float[Tensor, "k 2"]:
-    reach = kernel // 2
-    return pixel_grid(kernel, kernel, like).reshape(-1, 2) - reach
-
-
-def deformable_conv2d(
-    x: Float[Tensor, "n c y x"],
-    offset: Float[Tensor, "n o y x"],
-    mask: Float[Tensor, "n m y x"],
-    weight: Float[Tensor, "d c k k"],
-    bias: Float[Tensor, " d"] | None = None,
-) -> Float[Tensor, "n d y x"]:
-    """Modulated deformable convolution, stride 1, zero padding (Paper: eq. 10).
-
-    Parameters
-    ----------
-    x : tensor, shape (n, c, y, x)
-        Feature maps.
-    offset : tensor, shape (n, 2 * g * k * k, y, x)
-        Pixels (dy, dx) of every tap, by group of input channels.
-    mask : tensor, shape (n, g * k * k, y, x)
-        Weight of every tap.
-    weight : tensor, shape (d, c, k, k)
-    bias : tensor, shape (d,), optional
-
-    Raises
-    ------
-    DataError
-        If the number of offsets and masks fits no number of groups.
-
-    Notes
-    -----
-    Large frames are sampled in strips of rows, which bounds the memory at about 128 MB a strip.
-    """
-    batch, channels, height, width = x.shape
-    taps = weight.shape[-1] ** 2
-    groups = mask.shape[1] // taps
-    if mask.shape[1] != groups * taps or offset.shape[1] != 2 * mask.shape[1] or channels % groups:
-        raise DataError(
-            f"{offset.shape[1]} offsets and {mask.shape[1]} masks do not fit {taps} taps "
-            f"of {channels} channels",
-            where="deformable_conv2d",
-            remedy="give 2 offsets and 1 mask for each tap of each group",
-        )
-    grouped = x.reshape(batch * groups, channels // groups, height, width)
-    tap_xy = _tap_offsets(weight.shape[-1], offset)
-    kernel = weight.reshape(weight.shape[0], channels, taps).flatten(1)
-    rows = max(1, _CHUNK_ELEMENTS // max(1, batch * channels * taps * width))
-    strips = []
-    for top in range(0, height, rows):
-        bottom = min(top + rows, height)
-        shape = (batch * groups, taps, bottom - top, width)
-        strip = offset[:, :, top:bottom].reshape(batch * groups, taps, 2, bottom - top, width)
-        base = pixel_grid(bottom - top, width, offset)
-        x_at = strip[:, :, 1] + base[..., 0] + tap_xy[:, 0].view(-1, 1, 1)
-        y_at = strip[:, :, 0] + (base[..., 1] + top) + tap_xy[:, 1].view(-1, 1, 1)
-        where = torch.stack((x_at, y_at), dim=-1).reshape(batch * groups, -1, width, 2)
-        taken = sample(grouped, where).view(shape[0], -1, *shape[1:])
-        taken = taken * mask[:, :, top:bottom].reshape(shape)[:, None]
-        columns = taken.reshape(batch, channels * taps, -1)
-        out = (kernel @ columns).view(batch, -1, bottom - top, width)
-        strips.append(out)
-    result = strips[0] if len(strips) == 1 else torch.cat(strips, dim=2)
-    return result if bias is None else result + bias.view(1, -1, 1, 1)
-
+from tisr_scope.networks.deformable import deformable_conv2d
+from tisr_scope.networks.optical_flow import warp
 
 Map = Float[Tensor, "n c y x"]
 Flow = Float[Tensor, "n 2 y x"]

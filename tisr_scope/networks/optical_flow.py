@@ -29,16 +29,22 @@ def pixel_grid(height: int, width: int, like: Tensor) -> Float[Tensor, "y x 2"]:
     return torch.stack((x, y), dim=-1)
 
 
+def normalised(
+    where: Float[Tensor, "*places 2"], height: int, width: int
+) -> Float[Tensor, "*places 2"]:
+    """Pixel coordinates (x, y) as ``grid_sample`` with aligned corners takes them."""
+    return where * where.new_tensor([2 / max(width - 1, 1), 2 / max(height - 1, 1)]) - 1
+
+
 def sample(
     image: Float[Tensor, "n c y x"],
     where: Float[Tensor, "n v u 2"],
     padding: Literal["zeros", "border"] = "zeros",
 ) -> Float[Tensor, "n c v u"]:
     """Values at pixel coordinates (x, y), by bilinear interpolation."""
-    height, width = image.shape[-2:]
-    scale = where.new_tensor([2 / max(width - 1, 1), 2 / max(height - 1, 1)])
+    grid = normalised(where, image.shape[-2], image.shape[-1])
     return functional.grid_sample(
-        image, where * scale - 1, mode="bilinear", padding_mode=padding, align_corners=True
+        image, grid, mode="bilinear", padding_mode=padding, align_corners=True
     )
 
 
