@@ -1,7 +1,8 @@
 """A bundle as a BioImage.IO model package, for other software and the model zoo.
 
-The package names this library as the source of the architecture and holds the weights as a plain
-state dict, the card, and the bundle's own test input and output.  A package has no words for our
+The package names this library as the source of the architecture and holds the weights as a state
+dict of tensors alone (the format has no safetensors; ``weights_only`` reads it), the card, and the
+bundle's own test input and output.  A package has no words for our
 intensity rule and calibration, so input and output are declared on the network's scale, and rule
 and calibration ride along as attachments of the description (``config.tisr_scope``).
 """
@@ -26,7 +27,6 @@ from tisr_scope.networks.dpa_tisr import DpaTisr
 
 WEIGHTS = "weights.pt"
 TOLERANCE = 1e-3
-CODE = "https://pypi.org/project/tisr-scope/"
 
 
 def network(**architecture: Any) -> nn.Module:
@@ -169,7 +169,7 @@ def _describe(
             kwargs=bundle.config.model_dump(mode="json"),
         ),
         pytorch_version=torch.__version__.partition("+")[0],
-        comment=f"Source of the architecture: {CODE}",
+        comment="The architecture comes with the Python package tisr-scope.",
     )
     tolerance = spec.model.v0_5.ReproducibilityTolerance(
         relative_tolerance=TOLERANCE, absolute_tolerance=TOLERANCE

@@ -32,6 +32,7 @@ from torch import Tensor
 
 from tisr_scope.data.normalise import Normalisation
 from tisr_scope.errors import BundleError
+from tisr_scope.networks.assembled import assembled
 from tisr_scope.networks.bundle_files import (
     CALIBRATION,
     CARD,
@@ -65,6 +66,7 @@ __all__ = [
 ]
 
 CHECK_TOLERANCE = 1e-3
+_MISFIT = "the architecture in model.yaml is not the one these weights were trained with"
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ class Bundle:
 
     def network(self, device: torch.device | str = "cpu") -> DpaTisr:
         """The network in evaluation mode on a device."""
-        return _build(self.config, self.weights, str(self.path)).to(device).eval()
+        return assembled(self.config, self.weights, str(self.path), _MISFIT).to(device).eval()
 
     def self_test(self, device: torch.device | str = "cpu") -> float:
         """Largest difference between the output recorded in the bundle and the one of now.
@@ -205,7 +207,7 @@ def load_bundle(name_or_path: str | Path) -> Bundle:
     folder = find_bundle(name_or_path)
     description = read_description(folder / DESCRIPTION)
     weights = read_weights(folder / WEIGHTS, description.weights_sha256)
-    _build(description.architecture, weights, str(folder))
+    assembled(description.architecture, weights, str(folder), _MISFIT)
     return Bundle(
         description.name, folder, description, weights, read_calibration(folder / CALIBRATION)
     )
@@ -313,28 +315,6 @@ def write_calibration(folder: str | Path, calibration: dict[str, Any]) -> None:
             where=str(path),
             remedy="free disk space or copy the bundle to a folder you may write to",
         ) from error
-
-
-def _build(config: DpaTisrConfig, weights: dict[str, Tensor], where: str) -> DpaTisr:
-    with torch.device("meta"):
-        network = DpaTisr(config)
-    wanted = {k: tuple(v.shape) for k, v in network.state_dict().items()}
-    found = {k: tuple(v.shape) for k, v in weights.items()}
-    if wanted != found:
-        missing, extra = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
-        wrong = sorted(k for k in wanted.keys() & found.keys() if wanted[k] != found[k])
-        parts = [
-            f"{len(names)} {kind} ({', '.join(names[:3])})"
-            for kind, names in (("missing", missing), ("unknown", extra), ("of wrong shape", wrong))
-            if names
-        ]
-        raise BundleError(
-            f"the weights do not fit the architecture: {'; '.join(parts)}",
-            where=where,
-            remedy="the architecture in model.yaml is not the one these weights were trained with",
-        )
-    network.load_state_dict({k: v.clone() for k, v in weights.items()}, assign=True)
-    return network.requires_grad_(True)
 
 
 def _check_pair(

@@ -16,17 +16,19 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from tisr_scope.errors import BundleError
+from tisr_scope.networks.assembled import assembled
+from tisr_scope.networks.bundle_files import check_finite
 from tisr_scope.networks.config import DpaTisrConfig, DropoutPlace
 from tisr_scope.networks.dpa_tisr import DpaTisr
 
-_EVERYWHERE: tuple[DropoutPlace, ...] = ("extraction", "propagation", "reconstruction")
+EVERYWHERE: tuple[DropoutPlace, ...] = ("extraction", "propagation", "reconstruction")
 
 
 def load_published(
     path: str | Path,
     *,
     dropout_rate: float = 0.5,
-    dropout_in: tuple[DropoutPlace, ...] = _EVERYWHERE,
+    dropout_in: tuple[DropoutPlace, ...] = EVERYWHERE,
 ) -> DpaTisr:
     """Network of a released checkpoint (a pickled state dict, bare or inside a dictionary).
 
@@ -58,22 +60,23 @@ def load_published(
             remedy="download it again; a checkpoint may hold tensors and plain values only",
         ) from error
     state = _state_dict(content, str(path))
+    check_finite(state, str(path))
+    another = "give a checkpoint of the two-dimensional DPA-TISR"
     try:
-        network = DpaTisr(published_config(state, dropout_rate, dropout_in))
-        network.load_state_dict(state)
-    except (KeyError, RuntimeError, ValidationError) as error:
+        config = published_config(state, dropout_rate, dropout_in)
+    except (KeyError, ValidationError, IndexError, ZeroDivisionError) as error:
         raise BundleError(
             f"the tensors are not those of the released network: {_first_line(error)}",
             where=str(path),
-            remedy="give a checkpoint of the two-dimensional DPA-TISR",
+            remedy=another,
         ) from error
-    return network.eval()
+    return assembled(config, state, str(path), another).eval()
 
 
 def published_config(
     state: Mapping[str, Tensor],
     dropout_rate: float = 0.5,
-    dropout_in: tuple[DropoutPlace, ...] = _EVERYWHERE,
+    dropout_in: tuple[DropoutPlace, ...] = EVERYWHERE,
 ) -> DpaTisrConfig:
     """Architecture that the names and shapes of a released state dict tell.
 
