@@ -15,8 +15,10 @@ from published_layout import write_mrc_by_hand
 from sim_truth import make_stack, psnr
 from skimage.io import imread
 from skimage.transform import resize
+from typer.testing import CliRunner
 
 from tisr_scope.acquisition.acquire import acquire
+from tisr_scope.cli import app
 from tisr_scope.data.import_plan import plan_region
 from tisr_scope.data.import_settings import ImportSettings
 from tisr_scope.data.importing import import_recordings
@@ -344,3 +346,36 @@ def test_a_recording_stopped_within_a_time_point_gives_what_is_complete(
     (recording / "journal.jsonl").write_text("".join(lines[:-7]) + lines[-7][:20])
     (folder,) = prepare([recording], tmp_path / "pairs")
     assert load_pair(folder).widefield.shape[1] == TIMES - 1
+
+
+def test_frames_of_another_size_than_the_profile_says(lapses: Path, tmp_path: Path) -> None:
+    recording = tmp_path / "wrong"
+    shutil.copytree(lapses / "whole_Cell_001", recording)
+    profile = recording / "profile.yaml"
+    text = profile.read_text()
+    assert text.count("- 96\n") == 2
+    profile.write_text(text.replace("- 96\n", "- 80\n"))
+    with pytest.raises(
+        DataError, match=r"the profile describes \(18, 80, 80\), stored is \(18, 96"
+    ):
+        prepare([recording], tmp_path / "pairs")
+
+
+def test_the_command_tells_what_was_dropped_and_where_the_report_is(
+    lapses: Path, tmp_path: Path
+) -> None:
+    recordings = tmp_path / "recordings"
+    recordings.mkdir()
+    for name in ("nudge", "shutter"):
+        (recordings / name).symlink_to(lapses / f"{name}_Cell_001")
+    command = ["prepare", str(recordings), str(tmp_path / "pairs"), "--report"]
+    limits = ["--max-motion-nm", "50", "--least-frames", "3"]
+    result = CliRunner().invoke(app, [*command, *limits])
+    assert result.exit_code == 0, result.output
+    told = " ".join(result.output.split())
+    assert f"nudge_488, time point {JUMPED + 1}: dropped: moved" in told
+    assert "shutter_488: no pair: 0 of 11 time points are good" in told
+    assert "2 pairs in" in told
+    assert "quality/summary.png" in told.replace(" ", "")
+    help_text = CliRunner().invoke(app, ["prepare", "--help"]).output
+    assert all(name in help_text for name in ("--keep-all", "--max-motion-nm", "--report"))

@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -41,6 +42,9 @@ DeviceOption = Annotated[str, typer.Option(help="Where the network runs: cpu, cu
 ThreadsOption = Annotated[
     int | None, typer.Option(min=1, help="CPU threads of the network [default: all].")
 ]
+
+MOST_LISTED = 20
+"""Time points that are named on the screen; a file has them all."""
 
 
 @contextmanager
@@ -78,6 +82,33 @@ def cancellable(*, quiet: bool = False) -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def tell_pair_quality(pairs: Path, *, kept: bool = False) -> None:
+    """Print which time points and recordings became no pair, and why.
+
+    Parameters
+    ----------
+    pairs : Path
+        Folder of pairs; nothing is printed where nobody checked them.
+    kept : bool
+        Time points that are not good were kept by choice.
+    """
+    from tisr_scope.data.pair_records import FOLDER, read_summary
+
+    if not (pairs / FOLDER / "summary.json").is_file():
+        return
+    summary = read_summary(pairs)
+    lost = {entry["source"] for entry in summary["rejected"]}
+    listed = [entry for entry in summary["not_good"] if entry["source"] not in lost]
+    for entry in listed[:MOST_LISTED]:
+        action = "kept in spite of this" if kept else "dropped"
+        told = f"{entry['source']}, time point {entry['time_point'] + 1}: {action}: "
+        out.print(escape(told + "; ".join(entry["reasons"])), highlight=False)
+    if len(listed) > MOST_LISTED:
+        out.print(f"and {len(listed) - MOST_LISTED} more in {pairs / FOLDER / 'summary.json'}")
+    for entry in summary["rejected"]:
+        out.print(escape(f"{entry['source']}: no pair: {entry['reason']}"), highlight=False)
 
 
 def parsed_settings(assignments: list[str] | None) -> tuple[DeviceSetting, ...]:

@@ -12,10 +12,9 @@ from tisr_scope.cli.common import (
     DeviceOption,
     out,
     progress_bar,
+    tell_pair_quality,
 )
 
-MOST_LISTED = 20
-"""Time points that are named on the screen; a file has them all."""
 WienerOption = Annotated[
     float | None, typer.Option(min=0, help="Wiener parameter [default: from the light level].")
 ]
@@ -157,7 +156,7 @@ def prepare(
     `tisr prepare recordings pairs --max-motion-nm 60 --least-frames 5`
     """
     from tisr_scope.data.pair_quality import Limits
-    from tisr_scope.data.pair_records import FOLDER, read_summary
+    from tisr_scope.data.pair_records import FOLDER
     from tisr_scope.data.prepare import prepare as run
     from tisr_scope.data.split import Split
     from tisr_scope.errors import DataError
@@ -186,17 +185,7 @@ def prepare(
             device=device,
             progress=progress,
         )
-    summary = read_summary(folder)
-    lost = {entry["source"] for entry in summary["rejected"]}
-    listed = [entry for entry in summary["not_good"] if entry["source"] not in lost]
-    for entry in listed[:MOST_LISTED]:
-        action = "kept in spite of this" if keep_all else "dropped"
-        told = f"{entry['source']}, time point {entry['time_point'] + 1}: {action}: "
-        out.print(escape(told + "; ".join(entry["reasons"])), highlight=False)
-    if len(listed) > MOST_LISTED:
-        out.print(f"and {len(listed) - MOST_LISTED} more in {folder / FOLDER / 'summary.json'}")
-    for entry in summary["rejected"]:
-        out.print(escape(f"{entry['source']}: no pair: {entry['reason']}"), highlight=False)
+    tell_pair_quality(folder, kept=keep_all)
     out.print(f"{len(pairs)} pairs in {folder}")
     if report:
         out.print(f"report in {folder / FOLDER / 'summary.png'}")

@@ -16,6 +16,7 @@ from tisr_scope.cli.common import (
     out,
     progress_bar,
     show_table,
+    tell_pair_quality,
     use_threads,
 )
 
@@ -119,6 +120,8 @@ def train(
             pairs = first_process(
                 fabric, lambda: find_pairs(source, cache, device=device, progress=progress)
             )
+        if speaks and not prepared:
+            tell_pair_quality(pairs)
         architecture = None
         if wanted is not None:
             upscale = load_pair(pair_folders(pairs, "train")[0]).upscale

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from tisr_scope.data.counts import CountsRule, counts_rule, require_finite
+from tisr_scope.data.counts import counts_rule, require_finite
 from tisr_scope.data.import_plan import ImportPlan
-from tisr_scope.data.import_record import camera_of, source_record, stored_blocks
+from tisr_scope.data.import_record import camera_of, source_record
 from tisr_scope.data.import_settings import ImportSettings
 from tisr_scope.data.motion import Shift, shift_between
 from tisr_scope.data.mrc import open_mrc
@@ -106,7 +106,6 @@ def _import_pair(plan: ImportPlan, folder: Path, settings: ImportSettings) -> No
             where=str(folder),
             remedy="import into another folder, or move this one away",
         )
-    offset, gain = camera_of(plan, settings)
     otf = incoherent_otf(plan.optics.numerical_aperture, plan.optics.emission_nm)
     target = plan.target_frames()
     require_finite(target, str(plan.cell.target))
@@ -133,7 +132,7 @@ def _import_pair(plan: ImportPlan, folder: Path, settings: ImportSettings) -> No
         },
         "provenance": provenance(),
     }
-    levels = np.stack([_widefield(plan, n, offset, gain, settings) for n in range(plan.levels)])
+    levels = _widefield(plan, settings)
     target = np.asarray(target, np.float32)
     content["registration"] = _registration(levels, target, 1e3 * pixel)
     write_pair(folder, content, levels, target)
@@ -181,28 +180,27 @@ def misplaced_targets(folders: Sequence[Path]) -> dict[str, str]:
     return told
 
 
-def _widefield(
-    plan: ImportPlan, level: int, offset: float, gain: float, settings: ImportSettings
-) -> Float[np.ndarray, "time y x"]:
-    """Photo-electrons; wide field that comes as such is in electrons already."""
+def _widefield(plan: ImportPlan, settings: ImportSettings) -> Float[np.ndarray, "level time y x"]:
+    """Photo-electrons of every level; wide field that comes as such is in electrons already."""
     if not plan.cell.levels:
-        file = plan.cell.widefield[level]
-        data, _ = open_mrc(file)
-        require_finite(data, str(file))
-        return np.asarray(data, np.float32)
-    stored = plan.level(level)
-    whole = stored.dtype.kind in "iu"
-    rule = (
-        counts_rule(stored_blocks(plan), unsigned=settings.unsigned, where=str(plan.cell.folder))
-        if whole
-        else CountsRule()
-    )
-    images = []
-    for block in stored:
-        require_finite(block, f"{plan.cell.folder}, level {level + 1}")
-        counts = rule.counts(block) if whole else block
-        electrons = (counts.astype(np.float32) - np.float32(offset + rule.pedestal)) * np.float32(
-            gain
-        )
-        images.append(widefield(electrons[None])[0])
-    return np.stack(images)
+        stacks = [open_mrc(file)[0] for file in plan.cell.widefield]
+        for file, stack in zip(plan.cell.widefield, stacks, strict=True):
+            require_finite(stack, str(file))
+        return np.stack([np.asarray(stack, np.float32) for stack in stacks])
+    where = str(plan.cell.folder)
+    offset, gain = camera_of(plan, settings)
+    # Floats are taken as they are; whole numbers may be counts in disguise, all alike.
+    whole = [np.dtype(kind).kind in "iu" for kind in plan.pixel_types]
+    blocks = (block for n, counts in enumerate(whole) if counts for block in plan.level(n))
+    rule = counts_rule(blocks, unsigned=settings.unsigned, where=where)
+    levels = []
+    for level in range(plan.levels):
+        pedestal = np.float32(offset + (rule.pedestal if whole[level] else 0))
+        images = []
+        for block in plan.level(level):
+            require_finite(block, f"{where}, level {level + 1}")
+            counts = rule.counts(block) if whole[level] else block
+            electrons = (counts.astype(np.float32) - pedestal) * np.float32(gain)
+            images.append(widefield(electrons[None])[0])
+        levels.append(np.stack(images))
+    return np.stack(levels)

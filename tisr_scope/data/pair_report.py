@@ -21,6 +21,7 @@ from tisr_scope.data.ome_tiff import read_series
 from tisr_scope.data.pair_making import PairSource
 from tisr_scope.data.pair_quality import Kind, PairQuality
 from tisr_scope.data.pair_records import FOLDER, Refused, write_tables
+from tisr_scope.disk import writing
 from tisr_scope.figures import scale_bar
 
 BLUE, ORANGE, RED, GREY = "#2f6f9f", "#d9822b", "#b0413e", "#c9c9c9"
@@ -59,12 +60,12 @@ def write_report(
     for start in range(0, len(rows), ROWS_PER_PAGE):
         number = start // ROWS_PER_PAGE + 1
         path = folder / ("summary.png" if number == 1 else f"summary_{number}.png")
-        summary_figure(rows[start : start + ROWS_PER_PAGE]).savefig(path)
+        _save(summary_figure(rows[start : start + ROWS_PER_PAGE]), path)
         files.append(path)
     for source, quality in found:
         if quality.points:
             path = folder / f"{quality.name}.png"
-            page_figure(source, quality, out).savefig(path)
+            _save(page_figure(source, quality, out), path)
             files.append(path)
     return files
 
@@ -125,6 +126,11 @@ def page_figure(source: PairSource, quality: PairQuality, out: Path) -> Figure:
 
 
 # ------------------------------------------------------------------------------------- inside
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with writing(path, "figures") as temporary:
+        figure.savefig(temporary, format="png")
 
 
 def _images(places: Sequence[Axes], source: PairSource, quality: PairQuality, out: Path) -> None:

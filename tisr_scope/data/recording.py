@@ -201,6 +201,9 @@ class Recording:
             stored = np.asarray(self._arrays[position][t, channel].read().result())
         except Exception as error:
             raise self._unreadable(t, str(error)) from error
+        expected = (int(np.prod(self.sim_shape)), *self.frame_shape)
+        if stored.shape != expected:
+            raise self._unreadable(t, f"the profile describes {expected}, stored is {stored.shape}")
         return stored.reshape(*self.sim_shape, *self.frame_shape)
 
     def electrons(self, frames: UInt16[np.ndarray, "*axes y x"]) -> Float[np.ndarray, "*axes y x"]:
