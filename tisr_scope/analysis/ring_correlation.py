@@ -85,6 +85,13 @@ class RingCorrelation:
     samples: Float[np.ndarray, " ring"]
     independent: float = 1.0
 
+    def up_to(self, frequency: float) -> RingCorrelation:
+        """The rings up to a frequency: beyond the support of a filtered image is nothing at all."""
+        kept = int((self.frequency <= frequency).sum())
+        return RingCorrelation(
+            self.frequency[:kept], self.correlation[:kept], self.samples[:kept], self.independent
+        )
+
     def threshold(self, name: Threshold) -> Float[np.ndarray, " ring"]:
         """Threshold curve.
 

@@ -23,6 +23,9 @@ WienerOption = Annotated[
 def reconstruct(
     source: Annotated[Path, typer.Argument(help="A recording, or a raw stack (.mrc, .tif).")],
     folder: Annotated[Path, typer.Argument(help="New folder for the images.")],
+    report: Annotated[
+        bool, typer.Option("--report", help="Measure the quality, as a page (PNG) and numbers.")
+    ] = False,
     orders: Annotated[
         int, typer.Option(min=1, max=4, help="Of the pattern: 1 linear, 2 nonlinear (5 phases).")
     ] = 1,
@@ -73,9 +76,9 @@ def reconstruct(
     --------
     `tisr reconstruct recordings/cell_01 reconstructed/cell_01`
 
-    `tisr reconstruct raw.mrc reconstructed/raw --emission-nm 525 --otf otf_488.mrc`
+    `tisr reconstruct raw.mrc reconstructed/raw --emission-nm 525 --otf otf_488.mrc --report`
 
-    `tisr reconstruct raw.tif out --orders 2 --orientations 5 --phases 5`
+    `tisr reconstruct raw.tif out --orders 2 --orientations 5 --phases 5 --report`
 
     `tisr reconstruct thick.tif out --attenuation 0.9 --refine-phases --allow-weak`
     """
@@ -95,6 +98,7 @@ def reconstruct(
                 settings=settings,
                 otf_file=otf,
                 device=device,
+                report=report,
                 progress=progress,
             )
     else:
@@ -114,10 +118,25 @@ def reconstruct(
                 settings=settings,
                 otf_file=otf,
                 device=device,
+                report=report,
             )
         ]
     for file in files:
         out.print(f"wrote {file}")
+        if report:
+            _print_report(file)
+
+
+def _print_report(image: Path) -> None:
+    """Say what the report of an image found, and where it is."""
+    import json
+
+    stem = image.name.removesuffix("_sim.ome.tif")
+    content = json.loads((image.parent / f"{stem}_report.json").read_text())
+    out.print(f"  [bold]{escape(content['verdict'])}[/bold]", highlight=False)
+    for warning in content["warnings"]:
+        out.print(f"  - {escape(warning)}", highlight=False)
+    out.print(f"  report in {image.parent / f'{stem}_report.png'}", highlight=False)
 
 
 def prepare(

@@ -1,7 +1,8 @@
 """Reconstruction from files to files: recordings of this package and raw stacks of others.
 
 For each channel and position a folder receives ``<name>_widefield.ome.tif``,
-``<name>_sim.ome.tif``, ``<name>_parameters.json`` and ``<name>_figure.png``.
+``<name>_sim.ome.tif``, ``<name>_parameters.json`` and ``<name>_figure.png``; with a report also
+``<name>_report.json`` and ``<name>_report.png``.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from tisr_scope.sim.estimation import Estimation
 from tisr_scope.sim.figure import write_figure
 from tisr_scope.sim.optics import DetectionOtf, incoherent_otf, measured_otf
 from tisr_scope.sim.parameters import SimParameters, nominal_carriers
+from tisr_scope.sim.quality import measure_quality
+from tisr_scope.sim.quality_figure import write_report
 from tisr_scope.sim.reconstruct import WienerSettings, reconstruct
 from tisr_scope.sim.widefield import widefield
 
@@ -43,11 +46,14 @@ class Reconstruction:
         SIM reconstruction, negative values kept; u is 1 + orders.
     parameters : SimParameters
         As estimated.
+    frames : array, shape (time, orientation, phase, y, x)
+        That were reconstructed: as given, or with the drift corrected.
     """
 
     widefield: Float[np.ndarray, "time y x"]
     image: Float[np.ndarray, "time fy fx"]
     parameters: SimParameters
+    frames: Float[np.ndarray, "time orientation phase y x"]
 
 
 def detection_otf(
@@ -82,7 +88,7 @@ def reconstruct_stack(
         frames, otf, pixel_um, nominal=nominal, saturation=saturation, where=where
     )
     image = reconstruct(frames, parameters, otf, settings, device=device)
-    return Reconstruction(widefield(frames), image, parameters)
+    return Reconstruction(widefield(frames), image, parameters, frames)
 
 
 def recording_nominal(profile: Profile, channel: int) -> Float[np.ndarray, "orientation 2"] | None:
@@ -107,6 +113,7 @@ def reconstruct_recording(
     settings: WienerSettings | None = None,
     otf_file: Path | None = None,
     device: str = "cpu",
+    report: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Path]:
     """Reconstruct the highest light level of every channel and position of a recording.
@@ -125,6 +132,8 @@ def reconstruct_recording(
         Measured radial transfer function; the closed form with the profile's optics if omitted.
     device : str
         Where to compute.
+    report : bool
+        Measure the quality of the first time point too.
     progress : callable, optional
         Called with (done, total) images series.
 
@@ -181,6 +190,16 @@ def reconstruct_recording(
         interval = recording.interval_s(channel, position)
         title = f"{recording.name}, {name}"
         files.append(_write(out, name, result, otf, interval, title, about, settings))
+        if report:
+            quality = measure_quality(
+                result.frames,
+                result.image,
+                result.parameters,
+                otf,
+                settings,
+                saturation=saturation_electrons(profile),
+            )
+            write_report(out, name, quality, otf.cutoff, title)
     if progress:
         progress(len(jobs), len(jobs))
     return files
@@ -202,6 +221,7 @@ def reconstruct_raw_file(
     settings: WienerSettings | None = None,
     otf_file: Path | None = None,
     device: str = "cpu",
+    report: bool = False,
 ) -> Path:
     """Reconstruct a raw stack whose frames are folded into one axis, phase fastest.
 
@@ -233,6 +253,8 @@ def reconstruct_raw_file(
         Measured radial transfer function.
     device : str
         Where to compute.
+    report : bool
+        Measure the quality of the first time point too.
 
     Returns
     -------
@@ -282,7 +304,11 @@ def reconstruct_raw_file(
         "intensity_unit": "counts of the file over background",
         "background": np.round(background, 2).tolist(),
     }
-    return _write(out, path.stem, result, otf, interval_s, path.name, about, settings)
+    image = _write(out, path.stem, result, otf, interval_s, path.name, about, settings)
+    if report:
+        quality = measure_quality(result.frames, result.image, result.parameters, otf, settings)
+        write_report(out, path.stem, quality, otf.cutoff, path.name)
+    return image
 
 
 def read_stack(path: Path) -> Num[np.ndarray, "frame y x"]:
