@@ -215,19 +215,95 @@ def test_gradient_reaches_every_parameter(config):
     assert all(torch.isfinite(p.grad).all() for p in network.parameters())
 
 
-def test_recomputing_activations_changes_no_gradient():
+EVERYWHERE = ("extraction", "propagation", "reconstruction")
+RECOMPUTED = {
+    "dpa": tiny(dropout_in=EVERYWHERE),
+    "released": tiny(branches=4, phase="convolutions", phase_encoding="angle", deformable_kernel=3),
+    "deformable": tiny(alignment="deformable", dropout_in=EVERYWHERE),
+    "optical flow": tiny(alignment="optical_flow", dropout_in=EVERYWHERE),
+    "attention": tiny(alignment="neighbourhood_attention", attention_size=3, dropout_in=EVERYWHERE),
+    "amplitude": tiny(phase_part="both", dropout_in=EVERYWHERE),
+    "sliding": tiny(propagation="sliding_window", window_radius=1, dropout_in=EVERYWHERE),
+    "single frame": single_frame(tiny(dropout_in=EVERYWHERE), compensate=False),
+}
+
+
+def gradients(network: torch.nn.Module, frames: torch.Tensor) -> list[torch.Tensor]:
+    """Gradients of a pass whose masks are those of the global generator."""
+    network.zero_grad()
+    torch.manual_seed(1)
+    network(frames).square().mean().backward()
+    return [p.grad.clone() for p in network.parameters()]
+
+
+@pytest.mark.parametrize("config", RECOMPUTED.values(), ids=RECOMPUTED)
+def test_recomputing_activations_changes_no_gradient(config):
     torch.manual_seed(0)
-    network = DpaTisr(tiny(dropout_in=("propagation", "reconstruction")))
-    x = torch.rand(1, 4, 1, 16, 16)
-    gradients = []
+    network = DpaTisr(config).train()
+    frames = torch.rand(2, 3, 1, 16, 16)
+    kept = gradients(network, frames)
+    network.recompute = True
+    for a, b in zip(gradients(network, frames), kept, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_recomputing_draws_the_masks_of_the_generator_again():
+    """As in fine-tuning: evaluation mode, seeded masks, gradient taken after they are off."""
+    torch.manual_seed(0)
+    network = DpaTisr(tiny(dropout_in=EVERYWHERE)).eval()
+    frames = torch.rand(1, 3, 1, 16, 16)
+    found = []
     for recompute in (False, True):
         network.recompute = recompute
         network.zero_grad()
-        torch.manual_seed(1)
-        network(x).square().mean().backward()
-        gradients.append([p.grad.clone() for p in network.parameters()])
-    for a, b in zip(*gradients, strict=True):
+        generator = seeded_generator("cpu", 3)
+        with monte_carlo(network, generator):
+            first, second = network(frames), network(frames)
+        (first - 2 * second).square().mean().backward()
+        found.append(([p.grad.clone() for p in network.parameters()], generator.get_state()))
+    for a, b in zip(found[0][0], found[1][0], strict=True):
         torch.testing.assert_close(a, b)
+    assert torch.equal(found[0][1], found[1][1]), "the second drawing leaves no trace"
+
+
+def test_recomputing_keeps_little():
+    """Bytes on the tape, each storage once, without the parameters."""
+    network = DpaTisr(tiny(branches=4, dropout_in=EVERYWHERE)).train()
+    parameters = {p.untyped_storage().data_ptr() for p in network.parameters()}
+    frames = torch.rand(1, 5, 1, 32, 32)
+    sizes = []
+    for recompute in (False, True):
+        network.recompute = recompute
+        kept: dict[int, torch.Tensor] = {}
+
+        def pack(tensor: torch.Tensor, kept: dict[int, torch.Tensor] = kept) -> torch.Tensor:
+            kept.setdefault(tensor.untyped_storage().data_ptr(), tensor)
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            out = network(frames)
+        sizes.append(
+            sum(t.untyped_storage().nbytes() for k, t in kept.items() if k not in parameters)
+        )
+        del out
+    assert sizes[1] < 0.4 * sizes[0]
+
+
+def test_recomputing_works_in_distributed_training(tmp_path):
+    """Every parameter is reported once, although steps and checkpoints share it."""
+    torch.manual_seed(0)
+    network = DpaTisr(tiny(dropout_in=EVERYWHERE)).train()
+    network.recompute = True
+    frames = torch.rand(1, 3, 1, 16, 16)
+    expected = gradients(network, frames)
+    store = torch.distributed.FileStore(str(tmp_path / "store"), 1)
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        spread = torch.nn.parallel.DistributedDataParallel(network)
+        for a, b in zip(gradients(spread, frames), expected, strict=True):
+            torch.testing.assert_close(a, b)
+    finally:
+        torch.distributed.destroy_process_group()
 
 
 def test_the_single_frame_counterpart_ignores_neighbours_and_the_network_does_not():

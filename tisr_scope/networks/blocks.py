@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tisr_scope.networks.dropout import MonteCarloDropout
+from tisr_scope.networks.recompute import recomputed
 
 Activation = Literal["relu", "leaky_relu"]
 SLOPE = 0.1
@@ -89,16 +90,19 @@ class ResidualBlocks(nn.Module):
         chain = nn.Sequential(*(ResidualBlock(channels, rate, kind) for _ in range(blocks)))
         self.main = nn.Sequential(conv3(inputs, channels), nn.LeakyReLU(SLOPE), chain)
 
-    def forward(self, x: Float[Tensor, "n k y x"], copies: int = 1) -> Float[Tensor, "m c y x"]:
+    def forward(
+        self, x: Float[Tensor, "n k y x"], copies: int = 1, *, recompute: bool = False
+    ) -> Float[Tensor, "m c y x"]:
         """Features, each element ``copies`` times with masks of its own.
 
         All before the first mask is computed once.  The copies of an element stand together.
+        With ``recompute`` nothing inside a block is kept for the gradient.
         """
         first: Tensor = self.main[1](self.main[0](x))
         features = first
         remaining = copies
         for block in self.main[2].children():
-            features = block(features, remaining)
+            features = recomputed(block, block, features, remaining, active=recompute)
             remaining = 1
         if remaining > 1:
             features = features.repeat_interleave(remaining, dim=0)

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from tisr_scope.networks.alignment import Flow, Map
 from tisr_scope.networks.optical_flow import warp
 from tisr_scope.networks.phase_space import PhaseAlignment, Spectrum
+from tisr_scope.networks.recompute import recomputed
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def run_branch(
             states[-1:-3:-1],
             [*near, *far],
         )
-        state = checkpoint(step, *arguments, use_reentrant=False) if recompute else step(*arguments)
+        state = recomputed(step, modules.backbone, *arguments, active=recompute)
         last = visited == len(order) - 1
         read = None if modules.phase is None or last else modules.phase.read(state)
         states.append((state, read))

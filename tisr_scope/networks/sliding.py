@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from tisr_scope.networks.alignment import Flow, Map
 from tisr_scope.networks.phase_space import Spectrum, concatenate
 from tisr_scope.networks.propagation import BlockModules
+from tisr_scope.networks.recompute import recomputed
 
 Pair = tuple[int, int]
 
@@ -97,9 +97,7 @@ def slide(
             towards,
         )
         gathered.append(
-            checkpoint(align_block, *arguments, use_reentrant=False)
-            if recompute
-            else align_block(*arguments)
+            recomputed(align_block, blocks[place].backbone, *arguments, active=recompute)
         )
     gathered.insert(radius, centre)
     return list(fusion(torch.cat(gathered, dim=1)).chunk(len(shown)))
