@@ -235,7 +235,8 @@ def _require_finite(run: _Run, step: int, losses: list[float], norm: float) -> N
     raise TrainingError(
         f"loss {worst:g} with gradient {norm:g} at step {step}; the last checkpoint is from before",
         where="\n         ".join(str(draw) for draw in guilty or draws),
-        remedy="look at these patches, then resume with a lower learning rate or clip_norm",
+        remedy="look at these patches (time points and positions count from 0), then resume with a "
+        "lower learning rate or clip_norm",
     )
 
 
