@@ -276,7 +276,16 @@ def test_recordings_of_this_package_come_back_exactly(tmp_path: Path) -> None:
     assert two.optics.pixel_size_um == one.optics.pixel_size_um == 0.0626
     assert again.interval_s() == pytest.approx(first.interval_s(), abs=1e-6)
     (made,) = prepare([again], tmp_path / "pairs")
-    assert load_pair(made).target.shape == (2, 256, 256)
+    pair = load_pair(made)
+    assert pair.target.shape == (2, 256, 256)
+    # With its SIM image the region is complete, and its pair is the same as the prepared one.
+    (full,) = export(again.path, tmp_path / "complete", sim_images=tmp_path / "pairs")
+    assert read_header(full / "SIM_gt.mrc").pixel_um == pytest.approx(0.0313)
+    (same,) = import_pairs(plans(full, ImportSettings()), tmp_path / "same", ImportSettings())
+    np.testing.assert_array_equal(load_pair(same).target, pair.target)
+    np.testing.assert_allclose(load_pair(same).widefield, pair.widefield, rtol=1e-5, atol=1e-4)
+    with pytest.raises(DataError, match="every one of 2 time points"):
+        export(first.path, tmp_path / "none", sim_images=tmp_path / "pairs")
 
 
 def test_pairs_come_back_exactly(tmp_path: Path) -> None:

@@ -52,14 +52,14 @@ def test_one_orientation_cannot_show_motion() -> None:
 
 
 def test_signal_to_noise_is_what_repeated_images_show() -> None:
-    """A bright square on a background: S and B are known, noise is the spread of 200 images."""
+    """A bright square on a background: S and B are known, noise is the spread of 100 images."""
     photons, background = 30.0, 12.0
-    mean = np.full((64, 64), background)
-    mean[24:40, 24:40] += photons  # 6 % of the field: the brightest 5 % lie inside
+    mean = np.full((48, 48), background)
+    mean[18:30, 18:30] += photons  # 6 % of the field: the brightest 5 % lie inside
     rng = np.random.default_rng(0)
-    shape = (200, 3, 3, 64, 64)
+    shape = (100, 3, 3, 48, 48)
     frames = rng.poisson(mean, shape) + rng.normal(0, 1.6, shape)
-    spread = frames.mean(axis=(1, 2)).std(axis=0)[26:38, 26:38].mean()
+    spread = frames.mean(axis=(1, 2)).std(axis=0)[20:28, 20:28].mean()
     found = [measure_time_point(0, f[:, :, None], PIXEL_NM, FULL) for f in frames[:10]]
     snr = np.mean([point.snr[0] for point in found])
     assert snr == pytest.approx(photons / spread, rel=0.05)

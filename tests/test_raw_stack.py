@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import tifffile
 
+from tisr_scope.data.axes import fold, parse_axes, unfold
 from tisr_scope.data.deltavision import read_deltavision
-from tisr_scope.data.raw_stack import parse_axes, read_raw_stack, unfold
+from tisr_scope.data.raw_stack import read_raw_stack
 from tisr_scope.errors import DataError
 
 SIZES = {"T": 2, "C": 3, "Z": 4, "O": 5, "P": 6}
@@ -30,6 +31,8 @@ def test_every_order_is_unfolded(axes: str) -> None:
     data = labelled(axes)
     for folded in (data, data.reshape(-1, 8, 9), data.reshape(data.shape[0], -1, 8, 9)):
         np.testing.assert_array_equal(unfold(folded, axes + "YX", SIZES), labelled("TCZOP"))
+    # And back, frame by frame.
+    np.testing.assert_array_equal(fold(labelled("TCZOP"), axes + "YX"), data.reshape(-1, 8, 9))
 
 
 def test_axes_that_are_absent_have_length_one() -> None:
@@ -46,6 +49,11 @@ def test_axes_as_people_write_them() -> None:
             parse_axes(wrong)
     with pytest.raises(DataError, match="twice"):
         parse_axes("TOOYX")
+
+
+def test_an_axis_without_a_name_is_not_folded_away() -> None:
+    with pytest.raises(DataError, match="sections have no place in the axes 'TCOPYX'"):
+        fold(labelled("TCZOP"), "TCOPYX")
 
 
 def test_sizes_that_do_not_fit_are_named() -> None:
@@ -113,6 +121,22 @@ def test_files_that_are_no_stack(tmp_path: Path) -> None:
         file.write(np.zeros((9, 16, 16), np.uint16), photometric="minisblack")
     with pytest.raises(DataError, match="2 series"):
         read_raw_stack(tmp_path / "b.tif")
+
+
+@pytest.mark.parametrize("kind", ["tif", "mrc", "dv"])
+def test_truncated_files_are_named(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"a.{kind}"
+    data = labelled("TOP").reshape(-1, 8, 9)
+    if kind == "tif":
+        tifffile.imwrite(path, data, photometric="minisblack")
+    else:
+        write_dv(path, data, 2, (2, 1))
+    whole = path.read_bytes()
+    for lost in (50, 6000):
+        path.write_bytes(whole[:-lost])
+        with pytest.raises(DataError, match="not a readable") as told:
+            read_raw_stack(path, orientations=5, phases=6)
+        assert told.value.where == str(path)
 
 
 SEQUENCES = {0: "CTZ", 1: "TZC", 2: "TCZ"}

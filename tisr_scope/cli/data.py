@@ -353,12 +353,15 @@ def export(
         ),
     ] = True,
     structure: Annotated[str | None, typer.Option(help="Name of the structure.")] = None,
+    sim_images: Annotated[
+        Path | None, typer.Option(help="Pairs of these recordings, for their SIM_gt.mrc.")
+    ] = None,
 ) -> None:
     """Write recordings or pairs in the published layout, or raw frames as OME-TIFF.
 
     Examples
     --------
-    `tisr export recordings published --biotisr --structure Microtubules`
+    `tisr export recordings published --biotisr --structure Microtubules --sim-images pairs`
 
     `tisr export recordings/cell_01 stacks --tiff`
     """
@@ -366,7 +369,14 @@ def export(
 
     with progress_bar("exporting") as progress:
         layout: Literal["biotisr", "tiff"] = "biotisr" if biotisr else "tiff"
-        written = run(source, folder, layout=layout, structure=structure, progress=progress)
+        written = run(
+            source,
+            folder,
+            layout=layout,
+            structure=structure,
+            sim_images=sim_images,
+            progress=progress,
+        )
     for path in written:
         out.print(f"wrote {path}")
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Num, UInt16
 
+from tisr_scope.data.axes import fold, parse_axes
 from tisr_scope.data.counts import CountsRule
 from tisr_scope.data.import_checks import LAYOUT_NAME
 from tisr_scope.data.import_record import HEADER_SUFFIX, REFERENCE, imported_from
@@ -18,7 +19,6 @@ from tisr_scope.data.imported_profile import ImportedOptics, imported_profile
 from tisr_scope.data.mrc import write_mrc
 from tisr_scope.data.mrc_header import parse_header
 from tisr_scope.data.pairs import load_pair, read_about
-from tisr_scope.data.raw_stack import fold, parse_axes
 from tisr_scope.data.recording import Recording
 from tisr_scope.errors import DataError
 from tisr_scope.profiles.library import profile_yaml
@@ -37,8 +37,27 @@ class Place:
     planes: int = 1
 
 
-def recording_to_cell(place: Place, folder: Path) -> None:
-    """Raw stacks of every level, what the headers cannot keep, and the published SIM image."""
+SIM_IMAGE = "SIM_gt.mrc"
+
+
+def recording_to_cell(place: Place, folder: Path, pairs: Path | None = None) -> None:
+    """Raw stacks of every level, what the headers cannot keep, and the SIM image.
+
+    Parameters
+    ----------
+    place : Place
+        What to write.
+    folder : Path
+        Of the region.
+    pairs : Path, optional
+        Folder of ``tisr prepare`` that has the SIM image; the published one of imported
+        recordings needs none.
+
+    Raises
+    ------
+    DataError
+        If the pairs do not have it, or not for every time point.
+    """
     recording = Recording.open(place.source)
     about = imported_from(place.source) or {}
     levels = recording.sim_shape[2]
@@ -71,6 +90,10 @@ def recording_to_cell(place: Place, folder: Path) -> None:
         )
     for file in sorted((place.source / REFERENCE).glob("*.mrc")):
         shutil.copyfile(file, folder / file.name)
+    if pairs is not None and not (folder / SIM_IMAGE).is_file():
+        pair = _pair_of(place, recording, pairs)
+        fine = pair.pixel_size_um / pair.upscale
+        _write_series_mrc(folder / SIM_IMAGE, pair.target, fine, channel.emission_nm)
 
 
 def level_blocks(
@@ -106,7 +129,7 @@ def pair_to_cell(place: Place, folder: Path) -> None:
         )
     kind = np.dtype(about.get("imported", {}).get("target_pixel_type", "<f4"))
     _write_series_mrc(
-        folder / "SIM_gt.mrc",
+        folder / SIM_IMAGE,
         pair.target.astype(kind) if kind.kind in "iuf" else pair.target,
         pair.pixel_size_um / pair.upscale,
         emission,
@@ -114,6 +137,23 @@ def pair_to_cell(place: Place, folder: Path) -> None:
 
 
 # ------------------------------------------------------------------------------------- inside
+
+
+def _pair_of(place: Place, recording: Recording, pairs: Path) -> PairedStack:
+    """The pair of a recording that has all of its time points."""
+    here = (recording.name, recording.channels[place.channel], place.position)
+    for folder in sorted(p for p in pairs.glob("*") if p.is_dir()):
+        about = read_about(folder) or {}
+        if tuple(about.get(key) for key in ("recording", "channel", "position")) != here:
+            continue
+        pair = load_pair(folder)
+        if len(pair.target) == recording.time_points:
+            return pair
+    raise DataError(
+        f"there is no SIM image for every one of {recording.time_points} time points",
+        where=f"{recording.path}, channel {here[1]}, position {place.position + 1}",
+        remedy="prepare the recording with --keep-all, and name that folder with --sim-images",
+    )
 
 
 def _frames_of(recording: Recording) -> int:

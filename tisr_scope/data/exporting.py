@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from tisr_scope.data.export_cell import Place, pair_to_cell, recording_to_cell
+from tisr_scope.data.export_cell import SIM_IMAGE, Place, pair_to_cell, recording_to_cell
 from tisr_scope.data.export_tiff import recording_to_tiff
 from tisr_scope.data.import_record import imported_from
 from tisr_scope.data.pairs import read_about
@@ -31,6 +31,7 @@ def export(
     *,
     layout: Literal["biotisr", "tiff"] = "biotisr",
     structure: str | None = None,
+    sim_images: Path | None = None,
     progress: Progress | None = None,
 ) -> list[Path]:
     """Write recordings or pairs for other software; finished regions are kept.
@@ -45,6 +46,8 @@ def export(
         Published MRC layout, or one OME-TIFF for each light level.
     structure : str, optional
         Name of the structure; for imported regions the one they came with.
+    sim_images : Path, optional
+        Folder of pairs with the SIM images of recordings that have none of their own.
     progress : callable, optional
         Called with (done, total) regions.
 
@@ -70,8 +73,8 @@ def export(
             written += recording_to_tiff(place, Path(out))
             continue
         folder = _cell_folder(place, Path(out), structure, numbers)
-        if not _is_written(folder, place):
-            _to_cell(place, folder)
+        if not _is_written(folder, place, sim_images):
+            _to_cell(place, folder, sim_images)
         written.append(folder)
     if progress:
         progress(len(places), len(places))
@@ -130,7 +133,7 @@ def _own_structure(place: Place) -> str:
     return profile.name + (f"_{profile.channels[place.channel].name}" if several else "")
 
 
-def _is_written(folder: Path, place: Place) -> bool:
+def _is_written(folder: Path, place: Place, sim_images: Path | None) -> bool:
     """Whether this region is there already, whole: the file that names it is written last."""
     note = folder / "source.txt"
     if not folder.exists():
@@ -148,7 +151,7 @@ def _is_written(folder: Path, place: Place) -> bool:
             where=str(folder),
             remedy="export into another folder",
         )
-    return bool(told)
+    return bool(told) and (sim_images is None or (folder / SIM_IMAGE).is_file())
 
 
 def _note(place: Place) -> str:
@@ -156,11 +159,11 @@ def _note(place: Place) -> str:
     return f"{place.source.absolute().name}, {where}\n"
 
 
-def _to_cell(place: Place, folder: Path) -> None:
+def _to_cell(place: Place, folder: Path, sim_images: Path | None) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / ".unfinished").touch()
     if (place.source / ZARR_NAME).is_dir():
-        recording_to_cell(place, folder)
+        recording_to_cell(place, folder, sim_images)
     else:
         pair_to_cell(place, folder)
     (folder / "source.txt").write_text(_note(place), encoding="utf-8")

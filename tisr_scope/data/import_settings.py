@@ -16,7 +16,7 @@ class ImportSettings:
     orientations, phases : int, optional
         3 and 3 if omitted, 5 and 5 for structures named nonlinear.
     axes : str, optional
-        Order of the folded axes; see :mod:`tisr_scope.data.raw_stack`.
+        Order of the folded axes; see :mod:`tisr_scope.data.axes`.
     sections : int, optional
         Focal planes of each time point of a 3D stack.
     channel, plane : int, optional

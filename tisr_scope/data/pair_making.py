@@ -200,7 +200,8 @@ def _written(
     points = list(quality.points)
     for place, t in enumerate(chosen):
         points[t] = with_offsets(points[t], images[:, place], result.image[place], 1e3 * pixel_um)
-    quality = decide(replace(quality, points=tuple(points)))
+    remarks = result.parameters.remarks
+    quality = decide(replace(quality, points=tuple(points), remarks=remarks))
     truth = None
     if is_simulated(recording) and quality.runs:
         upscale = result.image.shape[-1] // images.shape[-1]

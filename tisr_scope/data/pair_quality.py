@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -123,6 +123,8 @@ class PairQuality:
         Why nothing became a pair; empty otherwise.
     pairs : tuple of str
         Folder of each run.
+    remarks : tuple of str
+        What the reconstruction found worth saying about the recording as a whole.
     """
 
     name: str
@@ -135,7 +137,8 @@ class PairQuality:
     limits: Limits
     runs: tuple[tuple[int, int], ...] = ()
     rejected: str = ""
-    pairs: tuple[str, ...] = field(default=())
+    pairs: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     @property
     def kept(self) -> tuple[int, ...]:
@@ -168,6 +171,7 @@ class PairQuality:
                 "levels_mw": tuple(told["levels_mw"]),
                 "runs": tuple((int(a), int(b)) for a, b in told["runs"]),
                 "pairs": tuple(told["pairs"]),
+                "remarks": tuple(told["remarks"]),
             }
         )
 

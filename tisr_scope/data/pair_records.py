@@ -113,6 +113,7 @@ def summary_row(quality: PairQuality) -> dict[str, Any]:
         offsets = [p.offset_nm[n] for p in points if p.offset_nm]
         row[f"offset_nm_level_{n + 1}"] = _middle(offsets)
     row["rejected"] = quality.rejected
+    row["remarks"] = "; ".join(quality.remarks)
     return row
 
 

@@ -251,6 +251,7 @@ def _notes(quality: PairQuality) -> list[str]:
     if alone:
         numbers = ", ".join(str(point.t + 1) for point in alone)
         told.append(f"Time points {numbers}: {alone[0].reasons[0].text}")
+    told += [f"Reconstruction: {remark}" for remark in quality.remarks]
     told = told or ["Nothing was found against any time point."]
     full = max(max(point.saturated) for point in quality.points)
     lost = quality.bleached
