@@ -145,7 +145,7 @@ def align_orientations(
     for t, o in np.ndindex(stack.shape[0], stack.shape[1]):
         if o > 0:
             moved[t, o] = _moved(stack[t, o], -drift.shift_um[t, o] / pixel_um)
-    return moved.numpy(), drift
+    return moved.cpu().numpy(), drift
 
 
 def _moved(
@@ -154,8 +154,9 @@ def _moved(
     height, width = frames.shape[-2:]
     margin = min(16 + math.ceil(float(np.abs(shift_px).max())), height - 1, width - 1)
     wide = torch.nn.functional.pad(frames, (margin,) * 4, mode="reflect")
-    fy = torch.fft.fftfreq(wide.shape[-2], dtype=torch.float64)[:, None]
-    fx = torch.fft.rfftfreq(wide.shape[-1], dtype=torch.float64)[None, :]
+    kind = {"dtype": torch.float64, "device": frames.device}
+    fy = torch.fft.fftfreq(wide.shape[-2], **kind)[:, None]
+    fx = torch.fft.rfftfreq(wide.shape[-1], **kind)[None, :]
     turns = -2 * math.pi * (fy * float(shift_px[1]) + fx * float(shift_px[0]))
     ramp = torch.polar(torch.ones_like(turns), turns).to(torch.complex64)
     moved = torch.fft.irfft2(torch.fft.rfft2(wide) * ramp, s=wide.shape[-2:])
