@@ -389,7 +389,8 @@ def test_activations_computed_twice_change_nothing(tmp_path: Path) -> None:
         run(tmp_path / name, settings(steps=2, recompute=recompute), config=config)
     for a, b in zip(history(tmp_path / "kept"), history(tmp_path / "twice"), strict=True):
         assert float(a["loss"]) == pytest.approx(float(b["loss"]), rel=1e-5)
-        assert float(a["gradient_norm"]) == pytest.approx(float(b["gradient_norm"]), rel=1e-4)
+        # Rounding decides the sign of an error in empty background, as above.
+        assert float(a["gradient_norm"]) == pytest.approx(float(b["gradient_norm"]), rel=1e-3)
 
 
 def test_half_precision_learns_and_keeps_single_precision_weights(tmp_path: Path) -> None:
