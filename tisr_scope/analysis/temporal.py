@@ -50,10 +50,11 @@ def neighbour_correlation(stack: Float[np.ndarray, "time y x"]) -> float:
 
 
 def persistence_s(stack: Float[np.ndarray, "time y x"], interval_s: float) -> float | None:
-    """Time after which half of the correlation of successive frames is lost, in seconds.
+    """Time in which the correlation falls to half of that of successive frames, in seconds.
 
-    From the lag curve, between its points by a straight line.  Successive frames are the
-    reference, since noise lowers the correlation at every lag but 0 alike.
+    Counted from successive frames on, since noise lowers the correlation at every lag but 0 alike:
+    where the correlation decays exponentially this is its half-life, whatever the noise.  Between
+    the points of the lag curve by a straight line.
 
     Parameters
     ----------
@@ -90,7 +91,7 @@ def persistence_s(stack: Float[np.ndarray, "time y x"], interval_s: float) -> fl
         return None
     last = int(below[0]) + 1
     part = (curve[last - 1] - half) / (curve[last - 1] - curve[last])
-    return float((last - 1 + part) * interval_s)
+    return float((last - 2 + part) * interval_s)
 
 
 def excess_change(
