@@ -117,7 +117,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4, help="of all processes together")
     parser.add_argument("--size", type=int, default=48, help="patch, in input pixels")
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--rate", type=float, default=5e-5, help="the default is that of the paper")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--dropout", action="store_true")
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
