@@ -16,7 +16,7 @@ Part = Literal["train", "validation"]
 PARTS: tuple[Part, ...] = ("train", "validation")
 PIXEL_TOLERANCE, OPTICS_TOLERANCE = 0.01, 0.02
 """Relative differences that no network notices."""
-SPLIT_THEM = "train one network for each, or take them together with --allow-mixed"
+SPLIT_THEM = "train one network for each (--channel picks one), or mix them with --allow-mixed"
 
 
 @dataclass(frozen=True)
