@@ -132,7 +132,8 @@ def frc_resolution_nm(image: np.ndarray, truth: np.ndarray, pixel_um: float) -> 
     ]
     curve = sums[0] / np.sqrt(np.maximum(sums[1] * sums[2], 1e-30))
     smooth = np.convolve(curve, np.ones(3) / 3, "same")[: image.shape[1] // 2]
-    first = int(np.argmax(smooth[3:] < 1 / 7)) + 3
+    below = np.flatnonzero(smooth[3:] < 1 / 7)
+    first = int(below[0]) + 3 if below.size else image.shape[1] // 2
     return 1e3 * image.shape[1] * pixel_um / first
 
 

@@ -78,6 +78,17 @@ def test_lost_and_misplaced_frames_are_named(
     refused(fold(sequence(stack)[list(kept)]), message)
 
 
+@pytest.mark.parametrize(
+    ("lost", "message"), [(0, "begins 1 frames late"), (7, "missing in orientation 1.*AAAAA BBBBC")]
+)
+def test_lost_frames_of_nonlinear_stacks_are_named(lost: int, message: str) -> None:
+    """One strange frame among five hardly shows in the bands."""
+    many = make_stack(n=SIZE, ratio=0.92, seed=3, phases=5, modulation=1.333, harmonics=(0.333,))
+    flat = np.concatenate([many.frames(500, t).reshape(-1, SIZE, SIZE) for t in (1, 2)])
+    frames = np.delete(flat, lost, axis=0)[:15].reshape(3, 5, SIZE, SIZE)
+    refused(frames, message, orders=2)
+
+
 def test_a_frame_lost_within_a_time_lapse_is_named_with_its_time(stack: Stack) -> None:
     flat = np.delete(sequence(stack, times=4), 22, axis=0)
     refused(fold(flat), "a frame is missing in orientation 1.*AAA BBC CCA")

@@ -26,6 +26,7 @@ CHANCE = 2.2
 SUSPICIOUS_SHARE = 0.05
 """Steps scattered by 4 degrees rms."""
 LARGE_LEAK = 0.4
+LIKELY = 3.0
 SURE = 6.0
 """Errors over which a share is no chance: small fields of few filaments give up to 5."""
 
@@ -50,6 +51,11 @@ class Leak:
     def large(self) -> bool:
         """More than slight errors of the steps give, if it is not chance."""
         return self.share >= LARGE_LEAK
+
+    @property
+    def likely(self) -> bool:
+        """Whether it is worth a look at every frame."""
+        return self.share > LIKELY * self.error
 
     @property
     def sure(self) -> bool:

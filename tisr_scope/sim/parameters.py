@@ -279,7 +279,11 @@ def estimate_parameters(
         name_disorder(stack[t], otf, pixel_um, where)
     refuse(weak, allow_weak)
     usable = [reason is None for reason in weak]
-    check_harmonics(found, usable, where)
+    try:
+        check_harmonics(found, usable, where)
+    except ReconstructionError:
+        name_disorder(stack[0], otf, pixel_um, where)
+        raise
     remarks = [reason.what for reason in weak if reason is not None]
     remarks += check_steps(found, usable, where)
     remarks += check_drift(drift, where)

@@ -154,17 +154,20 @@ def contradiction(one: OrientationEstimate, orientation: int) -> tuple[str, bool
     if leak.large and leak.sure:
         text = f"the frames of orientation {orientation}{when} do not have the phase steps stated"
         return f"{text}: band 1 holds {100 * leak.share:.0f} % as much of band -1", False
+    if found is None:
+        return None
     # Steps found in noise do not explain the leak that they were looked for because of.
-    if found is None or found.change_rad < max(REMARKED_STEPS_RAD, NAMED_ERRORS * found.error_rad):
-        return None
-    if not 0.5 < expected_leak(found.steps_rad, one.steps_rad) / leak.share < 2:
-        return None
+    sure = found.change_rad > max(REMARKED_STEPS_RAD, NAMED_ERRORS * found.error_rad)
+    if not (sure and 0.5 < expected_leak(found.steps_rad, one.steps_rad) / leak.share < 2):
+        text = f"band 1 of orientation {orientation}{when} holds {100 * leak.share:.0f} % as much"
+        return (f"{text} of band -1: frames may not belong here", True) if leak.sure else None
     measured, assumed = (
         ", ".join(f"{angle:.0f}" for angle in np.degrees(steps) % 360)
         for steps in (found.steps_rad, one.steps_rad)
     )
     text = f"the phase steps of orientation {orientation}{when} are {measured} degrees"
-    return f"{text}, not {assumed}", found.change_rad < REFUSED_STEPS_RAD
+    advice = "they can be estimated from the frames (refined phases)"
+    return f"{text}, not {assumed}; {advice}", found.change_rad < REFUSED_STEPS_RAD
 
 
 def suspicious_times(
@@ -174,7 +177,7 @@ def suspicious_times(
     times = []
     for orientation, (one, reason) in enumerate(zip(found, weak, strict=True)):
         wrong = contradiction(one, orientation)
-        if reason is not None or one.leak.large or (wrong is not None and not wrong[1]):
+        if reason is not None or one.leak.likely or (wrong is not None and not wrong[1]):
             times.append(one.leak.at or 0)
     return sorted(times)
 
@@ -202,10 +205,9 @@ def check_steps(
             raise ReconstructionError(
                 text,
                 where=where,
-                remedy="check that no frame was lost or shown twice, and the order of the "
-                "patterns; uneven steps can be estimated from the frames (refined phases)",
+                remedy="check that no frame was lost or shown twice, and the order of the patterns",
             )
-        remarks.append(f"{text}: estimate them from the frames (refined phases)")
+        remarks.append(text)
     return remarks
 
 
