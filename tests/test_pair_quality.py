@@ -80,6 +80,7 @@ def test_saturated_pixels_are_counted_in_the_worst_raw_frame() -> None:
     raw[2, 1, 1, :10, :9] = FULL + 5
     point = measure_time_point(0, raw, PIXEL_NM, FULL)
     assert point.saturated == (0.0, pytest.approx(90 / 96**2))
+    assert point.motion_nm is None
     (told,) = judged([point], Limits())[0].reasons
     assert (told.kind, told.text) == (
         "saturation",

@@ -15,6 +15,8 @@ from tisr_scope.data.import_plan import ImportPlan
 from tisr_scope.data.import_settings import ImportSettings
 
 REFERENCE = "reference"
+RANKS = "laser powers are ranks, not milliwatts"
+"""Said in the description of a profile whose levels have no known power."""
 HEADER_SUFFIX = ".header"
 
 

@@ -34,6 +34,7 @@ from tisr_scope.data.counts import CountsRule, counts_rule, require_finite
 from tisr_scope.data.import_plan import ImportPlan
 from tisr_scope.data.import_record import (
     HEADER_SUFFIX,
+    RANKS,
     REFERENCE,
     camera_of,
     imported_from,
@@ -57,7 +58,6 @@ from tisr_scope.provenance import provenance, write_json
 
 MOST_LEVELS = 4
 UNFINISHED = ".importing"
-RANKS = "laser powers are ranks, not milliwatts"
 Progress = Callable[[int, int], None]
 
 

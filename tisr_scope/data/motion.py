@@ -142,7 +142,8 @@ def shift_between(
         if np.abs(step).max() < _CONVERGED_PX:
             break
     covariance = np.linalg.pinv(normal)[2:, 2:] * noise / np.outer(size[2:], size[2:]) / gain**2
-    return Shift(float(found[0]), float(found[1]), float(np.sqrt(np.trace(covariance) / 2)))
+    error = math.sqrt(max(0.0, float(np.trace(covariance))) / 2)
+    return Shift(float(found[0]), float(found[1]), error)
 
 
 # ------------------------------------------------------------------------------------- inside

@@ -23,6 +23,8 @@ from tisr_scope.data.pair_quality import TimePoint
 
 READ_NOISE_E = 1.6
 """Root mean square of scientific CMOS cameras, in electrons."""
+CLIPPED = 1e-3
+"""Share of saturated pixels up to which motion can be measured."""
 BRIGHT_SHARE, DARK_SHARE = 0.05, 0.20
 
 
@@ -55,8 +57,10 @@ def measure_time_point(
         np.maximum(signal + background, 0) / (orientations * phases)
         + READ_NOISE_E**2 / (orientations * phases)
     )
-    motion = _motion_nm(frames[:, :, -1], pixel_nm) if orientations > 1 else (None, None)
     full = (frames >= saturation_e).mean(axis=(-2, -1))
+    # Clipped structures keep their places whatever they do.
+    seen = orientations > 1 and full[:, :, -1].max() <= CLIPPED
+    motion = _motion_nm(frames[:, :, -1], pixel_nm) if seen else (None, None)
     return TimePoint(
         t=t,
         frame_means_e=tuple(float(v) for v in means.ravel()),

@@ -70,7 +70,7 @@ class TimePoint:
         For each level, lowest first.
     motion_nm, drift_nm : float or None
         Root mean square motion of structures, and that of the whole field; None where no structure
-        is clear enough, or where there is only one orientation.
+        is clear enough, many pixels are saturated, or there is only one orientation.
     blank_frames : int
         Raw frames whose pixels are all alike.
     not_finite : int

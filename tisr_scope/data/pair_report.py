@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import wrap
 
 import numpy as np
 from jaxtyping import Float
@@ -17,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, ScalarFormatter
 
+from tisr_scope.data.import_record import RANKS
 from tisr_scope.data.ome_tiff import read_series
 from tisr_scope.data.pair_making import PairSource
 from tisr_scope.data.pair_quality import Kind, PairQuality
@@ -34,10 +36,12 @@ KINDS: dict[Kind | None, tuple[str, str]] = {
     "saturation": ("saturated", RED),
     "registration": ("input and target apart", "#8a5aa5"),
     "numbers": ("NaN", "#3c8d5a"),
-    "gap": ("good, but too few in a row", GREY),
+    "gap": ("good, but not used", GREY),
 }
 ROWS_PER_PAGE = 36
 LINES = 5
+WIDTH = 170
+REMARK = "Reconstruction (of the time points it took, counted from 0)"
 
 
 def write_report(
@@ -74,7 +78,7 @@ def summary_figure(rows: Sequence[PairQuality | Refused]) -> Figure:
     """One row for each source: a square for each time point, and the most telling numbers."""
     longest = max((len(r.points) for r in rows if isinstance(r, PairQuality)), default=1)
     longest = max(longest, 8)
-    height = 1.6 + 0.3 * len(rows)
+    height = 1.6 + 0.3 * len(rows) + 0.17 * len(_why_not(rows))
     figure = Figure(figsize=(12, max(2.6, height)), layout="constrained", dpi=150)
     axes = figure.subplots()
     right = longest + 0.6
@@ -84,10 +88,11 @@ def summary_figure(rows: Sequence[PairQuality | Refused]) -> Figure:
         axes.text(place, -1.0, name, fontsize=8, color="0.35", ha="left", va="center")
     for y, row in enumerate(rows):
         if isinstance(row, Refused):
-            axes.text(0, y, f"not used: {row.error.what}", fontsize=8, color=RED, va="center")
+            axes.text(-0.46, y, "not readable, or no pairs in it", fontsize=8, va="center")
             continue
         for point in row.points:
-            kind = point.reasons[0].kind if point.reasons else None
+            kind: Kind | None = None if point.t in row.kept else "gap"
+            kind = point.reasons[0].kind if point.reasons else kind
             axes.add_patch(_square(point.t, y, KINDS[kind][1]))
         for text, place in zip(_numbers(row), places, strict=True):
             axes.text(place, y, text, fontsize=8, ha="left", va="center")
@@ -106,6 +111,9 @@ def summary_figure(rows: Sequence[PairQuality | Refused]) -> Figure:
         fontsize=8,
         frameon=False,
     )
+    told = _why_not(rows)
+    if told:
+        figure.supxlabel("\n".join(told), x=0.01, ha="left", fontsize=8, linespacing=1.4)
     return figure
 
 
@@ -117,7 +125,7 @@ def page_figure(source: PairSource, quality: PairQuality, out: Path) -> Figure:
     parts = figure.subfigures(3, 1, squeeze=False, height_ratios=(3.8, 3.2, below))
     images, courses, notes = parts[:, 0]
     _images(images.subplots(1, 4), source, quality, out)
-    _courses(courses.subplots(1, 4), quality)
+    _courses(courses.subplots(1, 4), quality, _level_names(source, quality))
     axes = notes.subplots()
     axes.set_axis_off()
     axes.text(0.0, 1.0, "\n".join(told), fontsize=9, va="top", linespacing=1.5)
@@ -128,6 +136,17 @@ def page_figure(source: PairSource, quality: PairQuality, out: Path) -> Figure:
 # ------------------------------------------------------------------------------------- inside
 
 
+def _why_not(rows: Sequence[PairQuality | Refused]) -> list[str]:
+    """Why sources became no pair, in lines that fit the page."""
+    told = [
+        f"{row.name}: {row.error.what if isinstance(row, Refused) else row.rejected}"
+        for row in rows
+        if isinstance(row, Refused) or row.rejected
+    ]
+    lines = [line for text in told for line in wrap(text, WIDTH, subsequent_indent="    ")]
+    return ["Not used:", *lines] if lines else []
+
+
 def _save(figure: Figure, path: Path) -> None:
     with writing(path, "figures") as temporary:
         figure.savefig(temporary, format="png")
@@ -136,10 +155,10 @@ def _save(figure: Figure, path: Path) -> None:
 def _images(places: Sequence[Axes], source: PairSource, quality: PairQuality, out: Path) -> None:
     shown = quality.kept[len(quality.kept) // 2] if quality.kept else 0
     wide = source.electrons(shown).mean(axis=(0, 1))
-    lowest, highest = quality.levels_mw[0], quality.levels_mw[-1]
+    names = _level_names(source, quality)
     pixel = source.recording.pixel_size_um
-    _show(places[0], wide[0], pixel, f"Input at the lowest light ({lowest:g} mW)")
-    _show(places[1], wide[-1], pixel, f"Input at the highest light ({highest:g} mW)")
+    _show(places[0], wide[0], pixel, f"Input at the lowest light ({names[0]})")
+    _show(places[1], wide[-1], pixel, f"Input at the highest light ({names[-1]})")
     if quality.pairs:
         run = next(n for n, (a, b) in enumerate(quality.runs) if a <= shown <= b)
         series = read_series(out / quality.pairs[run] / "target.ome.tif")
@@ -168,6 +187,13 @@ def _images(places: Sequence[Axes], source: PairSource, quality: PairQuality, ou
     )
 
 
+def _level_names(source: PairSource, quality: PairQuality) -> list[str]:
+    """Laser power of each level; its number where nobody knows the power."""
+    if RANKS in source.recording.profile.description:
+        return [f"level {number + 1}" for number in range(len(quality.levels_mw))]
+    return [f"{power:g} mW" for power in quality.levels_mw]
+
+
 def _show(axes: Axes, image: Float[np.ndarray, "y x"], pixel_um: float, title: str) -> None:
     axes.imshow(_scaled(image), cmap="gray", interpolation="nearest")
     scale_bar(axes, pixel_um)
@@ -180,7 +206,7 @@ def _scaled(image: Float[np.ndarray, "y x"]) -> Float[np.ndarray, "y x"]:
     return np.asarray(np.clip((image - low) / max(high - low, 1e-9), 0, 1))
 
 
-def _courses(places: Sequence[Axes], quality: PairQuality) -> None:
+def _courses(places: Sequence[Axes], quality: PairQuality, names: Sequence[str]) -> None:
     points, limits = quality.points, quality.limits
     time = np.array([point.t + 1 for point in points])
     motion = np.array([np.nan if p.motion_nm is None else p.motion_nm for p in points])
@@ -192,7 +218,7 @@ def _courses(places: Sequence[Axes], quality: PairQuality) -> None:
     levels = len(points[0].snr)
     colours = LEVEL_COLOURS[-levels:]
     for level, colour in enumerate(colours):
-        name = f"{quality.levels_mw[level]:g} mW"
+        name = names[level]
         offset = [p.offset_nm[level] if p.offset_nm else None for p in points]
         values = np.array([np.nan if v is None else v for v in offset])
         places[1].plot(time, values, "o-", ms=3.5, lw=1, color=colour, label=name)
@@ -238,7 +264,7 @@ def _verdict(quality: PairQuality) -> str:
 
 
 def _notes(quality: PairQuality) -> list[str]:
-    told = [quality.rejected] if quality.rejected else []
+    told = wrap(f"Not used: {quality.rejected}", WIDTH) if quality.rejected else []
     bad = [point for point in quality.points if point.reasons]
     faulty = [point for point in bad if point.reasons[0].kind != "gap"]
     told += [
@@ -251,7 +277,7 @@ def _notes(quality: PairQuality) -> list[str]:
     if alone:
         numbers = ", ".join(str(point.t + 1) for point in alone)
         told.append(f"Time points {numbers}: {alone[0].reasons[0].text}")
-    told += [f"Reconstruction: {remark}" for remark in quality.remarks]
+    told += [line for r in quality.remarks for line in wrap(f"{REMARK}: {r}", WIDTH)]
     told = told or ["Nothing was found against any time point."]
     full = max(max(point.saturated) for point in quality.points)
     lost = quality.bleached
