@@ -105,7 +105,12 @@ def test_frames_without_light_are_found_also_where_bleaching_is_strong() -> None
 
 def test_light_lost_by_bleaching() -> None:
     points = [still(t, (20, 500 * 0.9**t), seed=t) for t in range(8)]
-    assert quality(points, Limits()).bleached == pytest.approx(1 - 0.9**7, abs=0.01)
+    raw = levels_of(STACK.mean, (20, 500))
+    raw[0, 0, 1, :40] = FULL  # a flash that is no part of it
+    points[3] = measure_time_point(3, raw, PIXEL_NM, FULL)
+    told = decide(quality(points, Limits()))
+    assert told.points[3].reasons[0].kind == "saturation"
+    assert told.bleached == pytest.approx(1 - 0.9**7, abs=0.01)
 
 
 def test_nan_is_named() -> None:

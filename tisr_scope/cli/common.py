@@ -107,6 +107,9 @@ def tell_pair_quality(pairs: Path, *, kept: bool = False) -> None:
         out.print(escape(told + "; ".join(entry["reasons"])), highlight=False)
     if len(listed) > MOST_LISTED:
         out.print(f"and {len(listed) - MOST_LISTED} more in {pairs / FOLDER / 'summary.json'}")
+    for entry in summary["sources"]:
+        if entry["remarks"]:
+            out.print(escape(f"{entry['source']}: {entry['remarks']}"), highlight=False)
     for entry in summary["rejected"]:
         out.print(escape(f"{entry['source']}: no pair: {entry['reason']}"), highlight=False)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -187,16 +188,19 @@ def _written(
     images = np.stack(
         [widefield(recording.electrons(frames[:, :, :, n])) for n in range(frames.shape[3])]
     )  # (level, time, y, x)
-    result = reconstruct_stack(
-        recording.electrons(frames[:, :, :, -1]),
-        otf,
-        pixel_um,
-        nominal=recording_nominal(profile, source.channel),
-        settings=settings.wiener,
-        saturation=saturation_electrons(profile),
-        device=settings.device,
-        where=f"{recording.path}, channel {source.channel_name}",
-    )
+    with warnings.catch_warnings():
+        # What it warns of is kept as remarks, and told together with everything else.
+        warnings.simplefilter("ignore", UserWarning)
+        result = reconstruct_stack(
+            recording.electrons(frames[:, :, :, -1]),
+            otf,
+            pixel_um,
+            nominal=recording_nominal(profile, source.channel),
+            settings=settings.wiener,
+            saturation=saturation_electrons(profile),
+            device=settings.device,
+            where=f"{recording.path}, channel {source.channel_name}",
+        )
     points = list(quality.points)
     for place, t in enumerate(chosen):
         points[t] = with_offsets(points[t], images[:, place], result.image[place], 1e3 * pixel_um)

@@ -13,6 +13,9 @@ from tisr_scope.errors import DataError
 Kind = Literal["motion", "light", "saturation", "registration", "numbers", "gap"]
 
 
+LIGHT_IS_FINE: tuple[Kind, ...] = ("motion", "registration", "gap")
+
+
 @dataclass(frozen=True)
 class Reason:
     """Why a time point is not good: what kind of fault, and in words with its numbers."""
@@ -147,12 +150,16 @@ class PairQuality:
 
     @property
     def bleached(self) -> float | None:
-        """Share of the light lost from the first to the last time point (exponential fit)."""
-        light = np.array([point.brightness_e for point in self.points])
+        """Share of the light lost from the first to the last time point (exponential fit).
+
+        Time points with too much or no light say nothing about it.
+        """
+        told = [p for p in self.points if all(r.kind in LIGHT_IS_FINE for r in p.reasons)]
+        light = np.array([point.brightness_e for point in told])
         if len(light) < 2 or not np.all(light > 0):
             return None
-        slope = float(np.polyfit(np.arange(len(light)), np.log(light), 1)[0])
-        return 1 - math.exp(slope * (len(light) - 1))
+        slope = float(np.polyfit([point.t for point in told], np.log(light), 1)[0])
+        return 1 - math.exp(slope * (len(self.points) - 1))
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON types."""
