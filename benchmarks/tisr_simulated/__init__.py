@@ -1,0 +1,1 @@
+"""Networks compared on simulated tubes: ``python -m benchmarks.tisr_simulated --help``."""
