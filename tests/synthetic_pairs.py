@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -60,10 +61,10 @@ def write_pairs(folder: Path, split: dict[str, list[int]], noise: float) -> Path
     return folder
 
 
-def bilinear_network(scale: float, *, bayesian: bool = True) -> DpaTisr:
+def bilinear_network(scale: float, *, bayesian: bool = True, upscale: Literal[2, 3] = 2) -> DpaTisr:
     """Network that answers with the enlarged input and one Laplace scale everywhere."""
     torch.manual_seed(0)
-    config: DpaTisrConfig = small(bayesian=bayesian).model_copy(
+    config: DpaTisrConfig = small(upscale=upscale, bayesian=bayesian).model_copy(
         update={
             "temporal": False,
             "channels": 4,

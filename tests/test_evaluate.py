@@ -9,14 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy import stats
+from scipy.ndimage import gaussian_filter
 from skimage.metrics import peak_signal_noise_ratio
 from synthetic_pairs import RULE, bilinear_network, stack, write_pairs
 
-from tisr_scope.analysis.evaluate import SIM, WIDEFIELD, evaluate
+from tisr_scope.analysis.evaluate import SIM, WIDEFIELD, enlarge, evaluate
 from tisr_scope.analysis.evaluation import Evaluation
+from tisr_scope.analysis.judging import SUCCESSIVE
 from tisr_scope.analysis.statistics import mean_with_limits, paired_difference
+from tisr_scope.data.normalise import Normalisation
+from tisr_scope.data.ome_tiff import write_series
 from tisr_scope.errors import DataError
-from tisr_scope.networks.bundle import save_bundle
+from tisr_scope.networks.bundle import BundleOptics, save_bundle
 
 NOISE, SCALE = 0.05, 0.02
 SEEDS = [5, 6, 7]
@@ -84,26 +88,109 @@ def test_files_hold_the_numbers(evaluation: Evaluation) -> None:
     folder: Path = evaluation.folder
     with (folder / "evaluation.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 3 * 4
+    assert len(rows) == sum(len(r.metrics) for r in evaluation.stacks)
     content = json.loads((folder / "evaluation.json").read_text())
     mean = content["methods"]["bayesian"]["ECE, fixed"]["mean"]
-    column = [float(r["ECE, fixed"]) for r in rows if r["method"] == "bayesian"]
+    column = [
+        float(r["value"]) for r in rows if (r["method"], r["metric"]) == ("bayesian", "ECE, fixed")
+    ]
+    assert len(column) == 3
     assert mean == pytest.approx(np.mean(column))
     assert content["uncalibrated"]["bayesian"] == ["the model holds no calibration"]
-    for name in ("evaluation.png", "montage.png", "reliability.png"):
+    for name in ("evaluation.png", "correlation.png", "montage.png", "reliability.png"):
         assert (folder / name).stat().st_size > 10_000
 
 
-def test_stacks_that_cannot_be_evaluated_are_refused(tmp_path: Path) -> None:
+def test_a_network_that_enlarges_is_as_steady_and_as_sharp(evaluation: Evaluation) -> None:
+    for metric in (
+        SUCCESSIVE,
+        "change over that of SIM",
+        "change over that of truth",
+        "resolution, FRC to truth (um)",
+    ):
+        difference = evaluation.difference("plain", WIDEFIELD, metric)
+        assert difference is not None and difference.mean == pytest.approx(0, abs=1e-4)
+    matrix = evaluation.correlation("plain")
+    assert matrix.shape == (3, 3)
+    np.testing.assert_allclose(np.diag(matrix), 1)
+    changes = evaluation.per_recording("plain", "change over that of truth")
+    np.testing.assert_allclose(list(changes.values()), 1, atol=1e-3)  # it is the truth
+    # Noise of its own in every frame: the correlation falls by signal / (signal + noise).
+    flicker = evaluation.per_recording(SIM, "change over that of truth")
+    for seed, found in zip(SEEDS, flicker.values(), strict=True):
+        wide, truth, _ = stack(seed, NOISE)
+        frames = (truth[3:6] / wide.max()).reshape(3, -1)
+        total = frames.var(axis=1) + 2 * NOISE**2  # of a Laplace distribution
+        loss = np.sqrt(frames.var(axis=1) / total)
+        clean = np.corrcoef(frames)
+        noisy = clean * np.outer(loss, loss)
+        expected = (2 - noisy[0, 1] - noisy[1, 2]) / (2 - clean[0, 1] - clean[1, 2])
+        assert found == pytest.approx(expected, rel=0.1)
+
+
+def test_resolution_by_the_target_needs_its_noise_to_be_another(evaluation: Evaluation) -> None:
+    """These pairs have one level: the target is made of the very frames the network saw."""
+    assert "resolution, FRC to SIM (um)" not in evaluation.metrics
+    assert "resolution, FRC to truth (um)" in evaluation.metrics
+
+
+def test_cases_that_cannot_be_evaluated_are_refused(tmp_path: Path) -> None:
     pairs = write_pairs(tmp_path / "pairs", {"train": [], "validation": [], "test": [1]}, NOISE)
+    plain = save_bundle(tmp_path / "plain", bilinear_network(SCALE), normalisation=RULE).path
     with pytest.raises(DataError, match="no laser level 3"):
-        evaluate([], pairs, tmp_path / "out", level=3)
+        evaluate([plain], pairs, tmp_path / "out", level=3)
     with pytest.raises(DataError, match="no test stack of channel 640"):
-        evaluate([], pairs, tmp_path / "out", channel="640")
+        evaluate([plain], pairs, tmp_path / "out", channel="640")
+    with pytest.raises(DataError, match="no pairs for train"):
+        evaluate([plain], pairs, tmp_path / "out", subset="train")
+    with pytest.raises(DataError, match="no model"):
+        evaluate([], pairs, tmp_path / "out")
+    with pytest.raises(DataError, match="nothing to evaluate"):
+        evaluate([plain], tmp_path / "plain", tmp_path / "out")
     save_bundle(tmp_path / "a" / "same", bilinear_network(SCALE), normalisation=RULE)
     save_bundle(tmp_path / "b" / "same", bilinear_network(SCALE), normalisation=RULE)
     with pytest.raises(DataError, match="called same"):
         evaluate([tmp_path / "a" / "same", tmp_path / "b" / "same"], pairs, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_models_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
+    pairs = write_pairs(tmp_path / "pairs", {"train": [], "validation": [], "test": [1]}, NOISE)
+    folders = {}
+    for name, upscale, rule, optics in (
+        ("two", 2, RULE, None),
+        ("three", 3, RULE, None),
+        ("percentile", 2, Normalisation(), None),
+        ("coarse", 2, RULE, BundleOptics(numerical_aperture=1.49, pixel_size_um=0.1)),
+    ):
+        network = bilinear_network(SCALE, upscale=upscale)
+        bundle = save_bundle(tmp_path / name, network, normalisation=rule, optics=optics)
+        folders[name] = bundle.path
+    out = tmp_path / "out"
+    with pytest.raises(DataError, match="two enlarges x2, three x3"):
+        evaluate([folders["two"], folders["three"]], pairs, out)
+    with pytest.raises(DataError, match="target is x2, the models enlarge x3"):
+        evaluate([folders["three"]], pairs, out)
+    with pytest.raises(DataError, match="different normalisation"):
+        evaluate([folders["two"], folders["percentile"]], pairs, out)
+    with pytest.raises(DataError, match="coarse does not belong to these optics: pixel size"):
+        evaluate([folders["coarse"]], pairs, out)
+    mixed = evaluate([folders["percentile"], folders["coarse"]], pairs, out, mixed=True, passes=2)
+    assert {"percentile", "coarse"} < set(mixed.methods)
+
+
+def test_stacks_without_a_reference_are_judged_by_themselves(tmp_path: Path) -> None:
+    wide = np.random.default_rng(0).random((8, 40, 44)).astype(np.float32)
+    wide = np.maximum(gaussian_filter(wide, (0.5, 1.2, 1.2)), 0)
+    (tmp_path / "stacks").mkdir()
+    write_series(tmp_path / "stacks" / "cell.ome.tif", wide, 0.0626, 1.0, "488")
+    model = save_bundle(tmp_path / "plain", bilinear_network(SCALE), normalisation=RULE).path
+    found = evaluate([model], tmp_path / "stacks", tmp_path / "out", passes=2)
+    assert SUCCESSIVE in found.metrics
+    assert not [m for m in found.metrics if m.startswith(("PSNR", "SSIM", "change"))]
+    expected = np.corrcoef(enlarge(wide[3:4], 2).ravel(), enlarge(wide[4:5], 2).ravel())[0, 1]
+    mean = found.mean("plain", SUCCESSIVE)
+    assert mean is not None and mean.mean == pytest.approx(expected, abs=1e-4)
 
 
 def test_limits_are_those_of_student() -> None:

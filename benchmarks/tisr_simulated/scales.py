@@ -46,7 +46,8 @@ class Scale:
             normalisation=NORMALISATION,
             seed=seed,
             learning_rate=self.learning_rate,
-            warmup_steps=min(50, steps // 5),
+            warmup_steps=min(100, steps // 5),
+            clip_norm=0.2,
             final_rate_fraction=0.01,
             ema_decay=0.99,
             l1_warmup_steps=0,
@@ -97,7 +98,7 @@ SCALES = {
             patch_px=32,
             batch=1,
             steps=750,
-            learning_rate=2.5e-3,
+            learning_rate=1.5e-3,
             flow_steps=300,
         ),
         Scale(

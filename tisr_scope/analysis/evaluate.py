@@ -1,8 +1,8 @@
 """Models against each other, against enlarged wide field, and against the truth.
 
-Every centre frame of every stack is predicted exactly as live inference does it.  The references
-are the simulator's noiseless sample (where there is one) and the SIM reconstruction of the
-highest laser level.
+Every frame with a whole window around it is predicted exactly as live inference does it.  The
+references are the simulator's noiseless sample (where there is one) and the SIM reconstruction of
+the highest laser level.
 """
 
 from __future__ import annotations
@@ -10,22 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch.nn.functional import interpolate
 
+from tisr_scope.analysis.cases import Case, Subset, find_cases
 from tisr_scope.analysis.evaluation import INTERVALS, Evaluation, StackResult, write_evaluation
 from tisr_scope.analysis.figures import MontageRow
-from tisr_scope.analysis.metrics import (
-    fitted,
-    normalised_reference,
-    psnr,
-    ssim,
-)
-from tisr_scope.analysis.temporal import neighbour_correlation
+from tisr_scope.analysis.judging import SIM_TARGET, TRUTH, judge
+from tisr_scope.analysis.metrics import fitted, normalised_reference
 from tisr_scope.confidence.calibration import (
     Calibration,
     Use,
@@ -35,15 +30,16 @@ from tisr_scope.confidence.calibration import (
 from tisr_scope.confidence.confidence_map import half_width
 from tisr_scope.confidence.fine_tuning import FINE_BINS
 from tisr_scope.confidence.reliability import Reliability, inside_interval
-from tisr_scope.data.pairs import load_pair, load_truth, pair_folders
 from tisr_scope.errors import DataError
 from tisr_scope.inference.window import WINDOW, SlidingWindow
 from tisr_scope.networks.bundle import Bundle, load_bundle
 from tisr_scope.networks.dpa_tisr import DpaTisr
-from tisr_scope.types import PairedStack
 
 WIDEFIELD, SIM = "wide field", "SIM"
 """Baselines: bilinearly enlarged wide field of the same level; SIM of the highest level."""
+
+OPTICS_TOLERANCE = 0.02
+"""Relative difference of optics that no network notices."""
 
 Progress = Callable[[int, int], None]
 
@@ -72,39 +68,43 @@ class _Model:
 
 def evaluate(
     models: Sequence[str | Path],
-    pairs: Path,
+    source: Path,
     out: Path,
     *,
-    subset: Literal["train", "validation", "test"] = "test",
+    subset: Subset = "test",
     level: int = 0,
     passes: int = 6,
     channel: str | None = None,
+    mixed: bool = False,
     device: str = "cpu",
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Evaluate bundles and baselines on prepared pairs.
+    """Evaluate bundles and baselines on pairs, recordings or stacks.
 
-    Writes ``evaluation.json``, ``evaluation.csv`` (one row per stack and method),
-    ``evaluation.png`` (box plots over frames), ``montage.png`` and, where a model has a
-    confidence, ``reliability.png``.
+    Writes ``evaluation.json``, ``evaluation.csv`` (one row for each stack, method and metric),
+    ``evaluation.png`` (box plots), ``correlation.png``, ``montage.png`` and, where a model has a
+    confidence and there is a target, ``reliability.png``.
 
     Parameters
     ----------
     models : sequence of str or Path
         Names or folders of bundles.
-    pairs : Path
-        Folder written by ``tisr prepare``.
+    source : Path
+        Folder written by ``tisr prepare``, a recording, a folder of recordings or stacks, or a
+        stack.
     out : Path
         Folder of the results.
     subset : {"train", "validation", "test"}
-        Recordings to use; only ``test`` decided nothing before.
+        Pairs to use; only ``test`` decided nothing before.
     level : int
         Laser level of the input, from 0 (lowest).
     passes : int
         Monte Carlo passes of Bayesian models.
     channel : str, optional
         Only stacks of this channel.
+    mixed : bool
+        Accept models of different normalisation, or of other optics than the stacks.
     device : str
     seed : int
         Of the dropout masks.
@@ -114,53 +114,48 @@ def evaluate(
     Raises
     ------
     DataError
-        If no stack is left, a stack has no such level, or it is shorter than a window.
+        If there is no model or stack, the subset is empty, a stack has no such level or is
+        shorter than a window, models differ in enlargement or normalisation, or they do not
+        belong to the optics or the enlargement of a stack.
     BundleError
         If a model cannot be read.
     """
-    folders = pair_folders(pairs, subset)
     loaded = [_load(model, torch.device(device)) for model in models]
-    _unique([m.name for m in loaded])
+    upscale = _alike(loaded, mixed)
+    cases = find_cases(Path(source), subset=subset, level=level, channel=channel, upscale=upscale)
     results: list[StackResult] = []
     montage: list[MontageRow] = []
-    pixel_um, total, done = 0.0, len(folders) * len(loaded), 0
-    for folder in folders:
-        stack = load_pair(folder)
-        if channel not in (None, stack.channel):
-            done += len(loaded)
-            continue
-        _check(stack, level, folder)
-        chosen = slice(WINDOW // 2, stack.target.shape[0] - WINDOW // 2)
-        truth = load_truth(folder)
-        references = {"SIM": normalised_reference(stack.target[chosen])}
-        if truth is not None:
-            references["truth"] = normalised_reference(truth[chosen], blur_sigma_px=0)
-        enlarged = enlarge(stack.widefield[level][chosen], stack.upscale)
-        results.append(_measure(WIDEFIELD, stack, folder, enlarged, references))
-        if truth is not None:
-            only_truth = {"truth": references["truth"]}
-            results.append(_measure(SIM, stack, folder, stack.target[chosen], only_truth))
+    pixel_um, total, done = 0.0, len(cases) * len(loaded), 0
+    for load in cases:
+        case = load()
+        _check(case, loaded, upscale, mixed)
+        chosen = slice(WINDOW // 2, len(case.widefield) - WINDOW // 2)
+        references = {}
+        if case.target is not None:
+            references[SIM_TARGET] = normalised_reference(case.target[chosen])
+        if case.truth is not None:
+            references[TRUTH] = normalised_reference(case.truth[chosen], blur_sigma_px=0)
+        enlarged = enlarge(case.widefield[chosen], upscale)
+        fine_um = case.pixel_size_um / upscale
+        results.append(_measure(WIDEFIELD, case, enlarged, references, fine_um))
+        if case.target is not None and case.truth is not None:
+            only = {TRUTH: references[TRUTH]}
+            results.append(_measure(SIM, case, case.target[chosen], only, fine_um))
         first = not montage
         for model in loaded:
-            frames = _predict(model, stack, level, passes, seed)
+            frames = _predict(model, case, level, passes, seed)
             predicted = np.stack(frames.results)
-            results.append(_measure(model.name, stack, folder, predicted, references, frames))
+            results.append(_measure(model.name, case, predicted, references, fine_um, frames))
             if first:
-                pixel_um = stack.pixel_size_um / stack.upscale
+                pixel_um = fine_um
                 montage.append(_montage_row(model, predicted, frames, enlarged, references))
             done += 1
             if progress is not None:
                 progress(done, total)
-    if not results:
-        raise DataError(
-            f"no {subset} stack of channel {channel}",
-            where=str(pairs),
-            remedy="choose a channel of the pairs",
-        )
     evaluation = Evaluation(tuple(results), out)
     settings = {
         "models": {m.name: m.bundle.weights_hash for m in loaded},
-        "pairs": str(pairs),
+        "source": str(source),
         "subset": subset,
         "level": level,
         "passes": passes,
@@ -186,37 +181,78 @@ def _load(model: str | Path, device: torch.device) -> _Model:
     return _Model(bundle.name, bundle, bundle.network(device), calibration)
 
 
-def _unique(names: list[str]) -> None:
-    doubled = sorted({name for name in [*names, WIDEFIELD, SIM] if names.count(name) > 1})
+def _alike(models: Sequence[_Model], mixed: bool) -> int:
+    """Enlargement of all models, which must be comparable."""
+    if not models:
+        raise DataError("there is no model to evaluate", remedy="name one or more bundles")
+    names = [m.name for m in models]
+    doubled = sorted({n for n in [*names, WIDEFIELD, SIM] if [*names, WIDEFIELD, SIM].count(n) > 1})
     if doubled:
         raise DataError(
             f"two models are called {', '.join(doubled)}",
             remedy="copy one of the bundles to a folder of another name",
         )
+    first = models[0]
+    for other in models[1:]:
+        if other.bundle.config.upscale != first.bundle.config.upscale:
+            raise DataError(
+                f"models of different enlargement have no common reference: {first.name} enlarges "
+                f"x{first.bundle.config.upscale}, {other.name} x{other.bundle.config.upscale}",
+                where=str(other.bundle.path),
+                remedy="evaluate them apart, each on pairs of its own enlargement",
+            )
+        if not mixed and other.bundle.normalisation != first.bundle.normalisation:
+            raise DataError(
+                f"models of different normalisation: {first.name} has "
+                f"{first.bundle.normalisation}, {other.name} {other.bundle.normalisation}",
+                where=str(other.bundle.path),
+                remedy="evaluate them apart, or accept the difference with --allow-mixed: every "
+                "model then gets its input by its own rule",
+            )
+    return int(first.bundle.config.upscale)
 
 
-def _check(stack: PairedStack, level: int, folder: Path) -> None:
-    levels, time_points = stack.widefield.shape[:2]
-    if not 0 <= level < levels:
+def _check(case: Case, models: Sequence[_Model], upscale: int, mixed: bool) -> None:
+    if len(case.widefield) < WINDOW:
         raise DataError(
-            f"there is no laser level {level}: the stack has {levels}",
-            where=str(folder),
-            remedy=f"choose a level from 0 (lowest) to {levels - 1}",
-        )
-    if time_points < WINDOW:
-        raise DataError(
-            f"{time_points} time points are less than a window of {WINDOW}",
-            where=str(folder),
+            f"{len(case.widefield)} time points are less than a window of {WINDOW}",
+            where=str(case.where),
             remedy=f"record at least {WINDOW} time points",
         )
+    if case.upscale not in (None, upscale):
+        raise DataError(
+            f"the target is x{case.upscale}, the models enlarge x{upscale}",
+            where=str(case.where),
+            remedy=f"choose models of upscale {case.upscale}, or prepare other targets",
+        )
+    for model in models:
+        optics = model.bundle.optics
+        if mixed or optics is None:
+            continue
+        for what, here, there in (
+            ("pixel size in um", case.pixel_size_um, optics.pixel_size_um),
+            ("numerical aperture", case.numerical_aperture, optics.numerical_aperture),
+            ("emission in nm", case.emission_nm, optics.emission_nm),
+        ):
+            known = here is not None and there is not None
+            if known and abs(here / there - 1) > OPTICS_TOLERANCE:
+                raise DataError(
+                    f"{model.name} does not belong to these optics: {what} {here:g} instead of "
+                    f"{there:g}",
+                    where=str(case.where),
+                    remedy="choose a model trained for these optics, or accept the difference "
+                    "with --allow-mixed",
+                )
 
 
-def _predict(model: _Model, stack: PairedStack, level: int, passes: int, seed: int) -> _Frames:
+def _predict(model: _Model, case: Case, level: int, passes: int, seed: int) -> _Frames:
     """Every centre frame, with the reliability of its confidence against the SIM target."""
     rule, bayesian = model.bundle.normalisation, model.network.config.bayesian
-    scale = rule.scale(stack.widefield[level], stack.name)
-    frames = rule.normalise_input(stack.widefield[level], scale)
-    target = rule.normalise_target(stack.target, rule.scale(stack.target, stack.name))
+    scale = rule.scale(case.widefield, case.stack)
+    frames = rule.normalise_input(case.widefield, scale)
+    target = None
+    if case.target is not None:
+        target = rule.normalise_target(case.target, rule.scale(case.target, case.stack))
     found = _Frames()
     calibration = model.calibration if bayesian else None
     if bayesian:
@@ -241,7 +277,7 @@ def _predict(model: _Model, stack: PairedStack, level: int, passes: int, seed: i
             means, scales = sample.means, sample.scales
             centre = means.mean(dim=0)
             found.results.append(np.asarray(centre.cpu().numpy()))
-            if not bayesian:
+            if not bayesian or target is None:
                 continue
             truth = torch.from_numpy(target[sample.time_index]).to(centre.device)
             for place, interval in enumerate(INTERVALS):
@@ -260,24 +296,15 @@ def _predict(model: _Model, stack: PairedStack, level: int, passes: int, seed: i
 
 def _measure(
     method: str,
-    stack: PairedStack,
-    folder: Path,
+    case: Case,
     result: Float[np.ndarray, "time y x"],
     references: dict[str, Float[np.ndarray, "time y x"]],
+    pixel_um: float,
     frames: _Frames | None = None,
 ) -> StackResult:
-    """All metrics of a stack, after its linear fit to each reference (Paper: eq. 19-20)."""
-    per_frame: dict[str, list[float]] = {}
-    metrics: dict[str, float] = {}
-    for name, reference in references.items():
-        shown = fitted(result, reference)
-        per_frame[f"PSNR to {name} (dB)"] = [
-            psnr(a, b) for a, b in zip(shown, reference, strict=True)
-        ]
-        per_frame[f"SSIM to {name}"] = [ssim(a, b) for a, b in zip(shown, reference, strict=True)]
-    metrics.update({name: float(np.mean(values)) for name, values in per_frame.items()})
-    if len(result) > 1:
-        metrics["temporal correlation"] = neighbour_correlation(result)
+    """All metrics of a stack."""
+    judged = judge(result, references, pixel_um, independent=not case.shared_light)
+    metrics = dict(judged.metrics)
     counts: tuple[Reliability, ...] = ()
     if frames is not None and frames.counts[0].total:
         counts = tuple(frames.counts)
@@ -285,10 +312,12 @@ def _measure(
             metrics[f"ECE, {interval.name}"] = part.coarser().ece
     return StackResult(
         method=method,
-        recording=stack.name,
-        stack=folder.name,
-        frame_metrics=per_frame,
+        recording=case.recording,
+        stack=case.stack,
+        channel=case.channel,
+        frame_metrics=judged.per_frame,
         metrics=metrics,
+        correlation=judged.correlation,
         reliability=counts,
         uncalibrated=frames.uncalibrated if frames is not None else (),
     )
@@ -302,14 +331,14 @@ def _montage_row(
     references: dict[str, Float[np.ndarray, "time y x"]],
 ) -> MontageRow:
     middle = (len(predicted) - 1) // 2
-    reference = references["SIM"]
-    truth = references.get("truth")
+    target, truth = references.get(SIM_TARGET), references.get(TRUTH)
+    reference = target if target is not None else truth
     return MontageRow(
         label=model.name,
         widefield=enlarged[middle],
-        result=fitted(predicted, reference)[middle],
+        result=(predicted if reference is None else fitted(predicted, reference))[middle],
         truth=None if truth is None else truth[middle],
-        target=reference[middle],
+        target=None if target is None else target[middle],
         confidence=frames.confidence,
         calibrated=not frames.uncalibrated,
     )

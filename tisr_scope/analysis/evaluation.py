@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
-from tisr_scope.analysis.figures import MontageRow, box_figure, montage_figure
+from tisr_scope.analysis.boxes import BoxStatistics
+from tisr_scope.analysis.figures import MontageRow, box_figure, matrix_figure, montage_figure
 from tisr_scope.analysis.statistics import Mean, mean_with_limits, paired_difference
 from tisr_scope.confidence.fine_tuning import Interval
 from tisr_scope.confidence.reliability import Reliability, merged
@@ -26,15 +28,18 @@ INTERVALS = (Interval(), Interval(gamma=None))
 class StackResult:
     """Metrics of one method on one stack.
 
-    ``frame_metrics`` holds one value per frame, ``metrics`` one per stack; ``reliability`` has
-    the counts of the intensity-aware and the fixed interval, where there is a confidence.
+    ``frame_metrics`` holds one value per frame, ``metrics`` one per stack; ``correlation`` is that
+    of every frame with every other (Paper: eq. 21); ``reliability`` has the counts of the
+    intensity-aware and the fixed interval, where there is a confidence.
     """
 
     method: str
     recording: str
     stack: str
+    channel: str
     frame_metrics: dict[str, list[float]]
     metrics: dict[str, float]
+    correlation: Float[np.ndarray, "time time"]
     reliability: tuple[Reliability, ...] = ()
     uncalibrated: tuple[str, ...] = ()
 
@@ -75,6 +80,23 @@ class Evaluation:
             self.per_recording(method, metric), self.per_recording(other, metric)
         )
 
+    def correlation(self, method: str) -> Float[np.ndarray, "time time"]:
+        """Mean correlation matrix of a method, of the first frames that all its stacks have."""
+        found = [r.correlation for r in self.stacks if r.method == method]
+        shared = min(len(matrix) for matrix in found)
+        mean: Float[np.ndarray, "time time"]
+        mean = np.mean([matrix[:shared, :shared] for matrix in found], axis=0)
+        return mean
+
+    def panels(self) -> dict[str, dict[str, list[float]]]:
+        """Metric -> method -> what its box shows: fidelity of all frames, else one a stack."""
+        found: dict[str, dict[str, list[float]]] = {name: {} for name in self.metrics}
+        for result in self.stacks:
+            for name, value in result.metrics.items():
+                values = result.frame_metrics.get(name, [value])
+                found[name].setdefault(result.method, []).extend(values)
+        return found
+
     def reliability(self, method: str) -> tuple[Reliability, ...]:
         """Counts of all stacks of a method together, for each interval."""
         parts = [r.reliability for r in self.stacks if r.method == method and r.reliability]
@@ -87,20 +109,16 @@ def write_evaluation(
     montage: list[MontageRow],
     pixel_um: float,
 ) -> None:
-    """Write tables (CSV, JSON), box plots, montage and reliability diagrams of an evaluation."""
+    """Write tables (CSV, JSON) and figures of an evaluation."""
     out = evaluation.folder
     out.mkdir(parents=True, exist_ok=True)
     _write_table(evaluation, out / "evaluation.csv")
     write_json(out / "evaluation.json", {**provenance(settings), **_summary(evaluation)})
-    labels = [m for m in evaluation.metrics if m.startswith(("PSNR", "SSIM"))]
-    panels: dict[str, dict[str, list[float]]] = {label: {} for label in labels}
-    for result in evaluation.stacks:
-        for label, values in result.frame_metrics.items():
-            panels[label].setdefault(result.method, []).extend(values)
     recordings = len({result.recording for result in evaluation.stacks})
-    box_figure(panels, title=f"all frames of {recordings} recordings").savefig(
-        out / "evaluation.png"
-    )
+    panels = {k: v for k, v in evaluation.panels().items() if not k.startswith("ECE")}
+    box_figure(panels, title=f"{recordings} recordings").savefig(out / "evaluation.png")
+    matrices = {method: evaluation.correlation(method) for method in evaluation.methods}
+    matrix_figure(matrices, title="mean over stacks").savefig(out / "correlation.png")
     if montage:
         montage_figure(montage, pixel_um).savefig(out / "montage.png")
     diagrams = {
@@ -115,12 +133,15 @@ def write_evaluation(
 
 
 def _write_table(evaluation: Evaluation, path: Path) -> None:
+    """One row for each stack, method and metric."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["stack", "recording", "method", *evaluation.metrics])
-        for result in evaluation.stacks:
-            values = [result.metrics.get(name, "") for name in evaluation.metrics]
-            writer.writerow([result.stack, result.recording, result.method, *values])
+        writer.writerow(["recording", "stack", "channel", "method", "metric", "value"])
+        for r in evaluation.stacks:
+            writer.writerows(
+                [r.recording, r.stack, r.channel, r.method, name, value]
+                for name, value in r.metrics.items()
+            )
 
 
 def _summary(evaluation: Evaluation) -> dict[str, Any]:
@@ -135,6 +156,14 @@ def _summary(evaluation: Evaluation) -> dict[str, Any]:
                 for metric in evaluation.metrics
                 if (value := both(method, metric)) is not None
             }
+            for method in evaluation.methods
+        },
+        "boxes": {
+            metric: {m: BoxStatistics.of(values).as_json() for m, values in by_method.items()}
+            for metric, by_method in evaluation.panels().items()
+        },
+        "correlation_matrices": {
+            method: evaluation.correlation(method).round(5).tolist()
             for method in evaluation.methods
         },
         "paired_differences": list(_differences(evaluation)),

@@ -11,17 +11,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
+from tisr_scope.analysis.boxes import draw_boxes
 from tisr_scope.figures import scale_bar
 
 COLOURS = ("#9a9a9a", "#2f6f9f", "#d9822b", "#3c8d5a", "#8a5aa5", "#b0413e", "#4d4d4d")
 _MOST_PX = 384
+_PANELS_PER_LINE, _MATRICES_PER_LINE = 4, 7
 
 
 def box_figure(panels: Mapping[str, Mapping[str, Sequence[float]]], *, title: str = "") -> Figure:
-    """Tukey box plots, one panel per metric and one box per method.
+    """Tukey box plots, one panel per metric and one box per method (Paper: Statistics).
 
-    The box spans the quartiles with the median in it, whiskers reach the last values within 1.5
-    interquartile ranges of the box, values beyond are dots (Paper: Statistics).
+    See :mod:`~tisr_scope.analysis.boxes`.
 
     Parameters
     ----------
@@ -31,30 +32,47 @@ def box_figure(panels: Mapping[str, Mapping[str, Sequence[float]]], *, title: st
     """
     methods = list(dict.fromkeys(name for values in panels.values() for name in values))
     colour = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(methods)}
-    width = max(2.4, 0.75 * len(methods) + 1.2)
-    figure = Figure(figsize=(width * len(panels), 3.9), layout="constrained", dpi=150)
-    for axes, (metric, values) in zip(
-        figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
-    ):
-        names = list(values)
-        boxes = axes.boxplot(
-            [list(values[name]) for name in names],
-            whis=1.5,
-            widths=0.6,
-            patch_artist=True,
-            medianprops={"color": "black", "linewidth": 1.4},
-            flierprops={"marker": "o", "markersize": 2.5, "markerfacecolor": "black"},
-        )
-        for patch, name in zip(boxes["boxes"], names, strict=True):
-            patch.set(facecolor=colour[name], alpha=0.75, linewidth=0.8)
-        axes.set_xticks(range(1, len(names) + 1), names, rotation=30, ha="right")
-        axes.set_ylabel(metric)
-        axes.grid(axis="y", linewidth=0.4, alpha=0.5)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.tick_params(labelsize=8)
+    lines = -(-len(panels) // _PANELS_PER_LINE)
+    columns = min(len(panels), _PANELS_PER_LINE)
+    width = max(2.4, 0.6 * len(methods) + 1.2)
+    figure = Figure(figsize=(width * columns, 3.7 * lines), layout="constrained", dpi=130)
+    grid = figure.subplots(lines, columns, squeeze=False).ravel()
+    for axes, (metric, values) in zip(grid, panels.items(), strict=False):
+        draw_boxes(axes, values, colour)
+        axes.set_ylabel(metric, fontsize=9)
+    for axes in grid[len(panels) :]:
+        axes.set_axis_off()
     if title:
         figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def matrix_figure(
+    matrices: Mapping[str, Float[np.ndarray, "time time"]], *, title: str = ""
+) -> Figure:
+    """Correlation of every frame with every other, one matrix a method (Paper: Fig. 1g).
+
+    Parameters
+    ----------
+    matrices : mapping
+        Method -> array, shape (time, time); all on one colour scale.
+    title : str
+    """
+    columns = min(len(matrices), _MATRICES_PER_LINE)
+    lines = -(-len(matrices) // columns)
+    figure = Figure(
+        figsize=(1.75 * columns + 1.3, 2.05 * lines + 0.5), layout="constrained", dpi=130
+    )
+    grid = figure.subplots(lines, columns, squeeze=False).ravel()
+    low = min(float(matrix.min()) for matrix in matrices.values())
+    for axes in grid:
+        axes.set_axis_off()
+    for axes, (name, matrix) in zip(grid, matrices.items(), strict=False):
+        image = axes.imshow(matrix, cmap="viridis", vmin=min(low, 0.99), vmax=1)
+        axes.set_title(name.replace(", ", ",\n"), fontsize=8)
+    figure.colorbar(image, ax=list(grid), shrink=0.8, label="correlation of frames")
+    if title:
+        figure.suptitle(title, fontsize=9)
     return figure
 
 
@@ -62,14 +80,14 @@ def box_figure(panels: Mapping[str, Mapping[str, Sequence[float]]], *, title: st
 class MontageRow:
     """Images of one method and one frame on the super-resolved grid.
 
-    ``truth``, ``confidence`` may be absent: then the panel stays empty.
+    ``truth``, ``target``, ``confidence`` may be absent: then the panel stays empty.
     """
 
     label: str
     widefield: Float[np.ndarray, "y x"]
     result: Float[np.ndarray, "y x"]
     truth: Float[np.ndarray, "y x"] | None
-    target: Float[np.ndarray, "y x"]
+    target: Float[np.ndarray, "y x"] | None
     confidence: Float[np.ndarray, "y x"] | None
     calibrated: bool
 
@@ -80,18 +98,20 @@ def montage_figure(rows: Sequence[MontageRow], pixel_size_um: float, *, title: s
     Parameters
     ----------
     rows : sequence of MontageRow
-        ``result`` and ``target`` on the same normalised scale.
+        ``result`` on the normalised scale of ``target`` (of ``truth`` where there is none).
     pixel_size_um : float
         Of the super-resolved grid.
     """
     figure = Figure(figsize=(14.2, 0.5 + 2.2 * len(rows)), layout="constrained", dpi=150)
     grid = figure.subplots(len(rows), 6, squeeze=False)
-    errors = [np.abs(_middle(row.result) - _middle(row.target)) for row in rows]
-    error_top = max(float(np.percentile(error, 99.5)) for error in errors)
+    errors = [_error(row) for row in rows]
+    error_top = max((float(np.percentile(e, 99.5)) for e in errors if e is not None), default=1.0)
+    against = "SIM" if rows[0].target is not None else "truth"
     for place, (row, error) in enumerate(zip(rows, errors, strict=True)):
         line = grid[place]
-        line[4].set_box_aspect(error.shape[0] / error.shape[1])
-        line[2].set_box_aspect(error.shape[0] / error.shape[1])
+        height, width = _middle(row.result).shape
+        for axes in line[2:]:
+            axes.set_box_aspect(height / width)
         _show(line[0], row.widefield, "wide field")
         _show(line[1], row.result, "super-resolved")
         _show(line[2], row.truth, "simulated truth")
@@ -100,7 +120,7 @@ def montage_figure(rows: Sequence[MontageRow], pixel_size_um: float, *, title: s
         shown = _show(line[4], row.confidence, heading, "cividis", (0, 1))
         if shown is not None:
             figure.colorbar(shown, ax=line[4], fraction=0.046, pad=0.02)
-        shown = _show(line[5], error, "absolute error to SIM", "magma", (0, error_top))
+        shown = _show(line[5], error, f"absolute error to {against}", "magma", (0, error_top))
         if shown is not None:
             figure.colorbar(shown, ax=line[5], fraction=0.046, pad=0.02)
         line[0].set_ylabel(row.label, fontsize=9)
@@ -111,6 +131,12 @@ def montage_figure(rows: Sequence[MontageRow], pixel_size_um: float, *, title: s
     if title:
         figure.suptitle(title, fontsize=10)
     return figure
+
+
+def _error(row: MontageRow) -> Float[np.ndarray, "y x"] | None:
+    """Absolute error to the SIM target, to the truth where there is none."""
+    reference = row.target if row.target is not None else row.truth
+    return None if reference is None else np.abs(_middle(row.result) - _middle(reference))
 
 
 def _middle(image: Float[np.ndarray, "y x"]) -> Float[np.ndarray, "y x"]:

@@ -220,29 +220,57 @@ def calibrate(
 
 
 def evaluate(
-    pairs: Annotated[Path, typer.Argument(help="Folder of 'tisr prepare'.")],
+    source: Annotated[
+        Path,
+        typer.Argument(help="Folder of 'tisr prepare', a recording, a folder of them, or a stack."),
+    ],
     folder: Annotated[Path, typer.Argument(help="Folder for tables and figures.")],
     models: Annotated[list[str], typer.Argument(help="Bundles to compare.")],
-    subset: Annotated[Literal["train", "validation", "test"], typer.Option()] = "test",
+    subset: Annotated[
+        Literal["train", "validation", "test"], typer.Option(help="Of pairs.")
+    ] = "test",
     level: Annotated[int, typer.Option(min=1, help="Laser level of the input, 1 is lowest.")] = 1,
+    channel: Annotated[str | None, typer.Option(help="Only this channel.")] = None,
+    passes: Annotated[int, typer.Option(min=1, help="Monte Carlo passes.")] = 6,
+    allow_mixed: Annotated[
+        bool,
+        typer.Option("--allow-mixed", help="Models of other optics or different normalisation."),
+    ] = False,
     device: DeviceOption = "cpu",
     threads: ThreadsOption = None,
 ) -> None:
-    """Compare models with the enlarged wide field on untouched recordings.
+    """Compare models with the enlarged wide field: fidelity, resolution, steadiness over time.
 
-    Example: `tisr evaluate pairs evaluation runs/first/bundle microtubules_small`
+    Writes evaluation.csv (a row for each stack, method and metric), evaluation.json (means with
+    95 % limits, paired differences, statistics of the boxes) and figures.
+
+    Examples
+    --------
+    `tisr evaluate pairs evaluation runs/first/bundle microtubules_small`
+
+    `tisr evaluate recordings/cell_01 evaluation microtubules_small --channel 488`
     """
     from tisr_scope.analysis.evaluate import evaluate as run
 
     use_threads(threads)
     with progress_bar("evaluating") as progress:
         evaluation = run(
-            models, pairs, folder, subset=subset, level=level - 1, device=device, progress=progress
+            models,
+            source,
+            folder,
+            subset=subset,
+            level=level - 1,
+            channel=channel,
+            passes=passes,
+            mixed=allow_mixed,
+            device=device,
+            progress=progress,
         )
     for metric in evaluation.metrics:
         means = {m: evaluation.mean(m, metric) for m in evaluation.methods}
         shown = {
-            method: f"{mean.mean:.3f} ± {mean.half_width_95:.3f}"
+            method: f"{mean.mean:.3f}"
+            + (f" ± {mean.half_width_95:.3f}" if mean.recordings > 1 else "")
             for method, mean in means.items()
             if mean is not None
         }
