@@ -10,6 +10,7 @@ from torch import nn
 from benchmarks.tisr_simulated.scales import Scale
 from tisr_scope.networks.config import Alignment, Propagation, compared
 from tisr_scope.networks.dpa_tisr import DpaTisr, DpaTisrConfig, single_frame
+from tisr_scope.networks.vrt import Vrt, VrtConfig
 
 SINGLE, DPA = "single image", "recurrent, DPA"
 """What every other model is paired with."""
@@ -58,5 +59,6 @@ MODELS: dict[str, Maker] = {
     "BasicVSR++": lambda scale: DpaTisr(
         _config(scale, "recurrent", "deformable", extraction_skip=False, **scale.ancestor)
     ),
+    "VRT": lambda scale: Vrt(VrtConfig(**scale.vrt)),
 }
 """By name, in the order they are trained: the most telling ones first."""

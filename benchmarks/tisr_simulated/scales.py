@@ -25,6 +25,8 @@ class Scale:
     """Settings of the network in place of those of :func:`~tisr_scope.networks.config.compared`."""
     ancestor: dict[str, Any]
     """The same for BasicVSR++, on top of ``network``."""
+    vrt: dict[str, Any]
+    """Settings of :class:`~tisr_scope.networks.vrt.VrtConfig`."""
     train_sequences: int
     """For each motion."""
     test_sequences: int
@@ -92,6 +94,18 @@ SCALES = {
             name="tiny",
             network=_TINY,
             ancestor={"branches": 4, "extraction_blocks": 1, "propagation_blocks": 2},
+            vrt={
+                "channels": 16,
+                "output_channels": 8,
+                "scales": 2,
+                "blocks": 2,
+                "refinement_blocks": 1,
+                "heads": 2,
+                "window": 4,
+                "deformable_groups": 8,
+                "flow": "light",
+                "flow_levels": 3,
+            },
             train_sequences=16,
             test_sequences=10,
             size_px=64,
@@ -105,6 +119,13 @@ SCALES = {
             name="small",
             network=_SMALL,
             ancestor={"branches": 4, "extraction_blocks": 2, "propagation_blocks": 3},
+            vrt={
+                "channels": 32,
+                "output_channels": 16,
+                "blocks": 2,
+                "deformable_groups": 8,
+                "flow": "light",
+            },
             train_sequences=60,
             test_sequences=20,
             size_px=96,
@@ -118,6 +139,7 @@ SCALES = {
             name="full",
             network={},
             ancestor={"extraction_blocks": 5, "propagation_blocks": 7, "reconstruction_blocks": 5},
+            vrt={},
             train_sequences=200,
             test_sequences=50,
             size_px=128,

@@ -137,7 +137,10 @@ def evaluate(
             references[TRUTH] = normalised_reference(case.truth[chosen], blur_sigma_px=0)
         enlarged = enlarge(case.widefield[chosen], upscale)
         fine_um = case.pixel_size_um / upscale
-        results.append(_measure(WIDEFIELD, case, enlarged, references, fine_um))
+        recorded = (case.widefield[chosen], case.pixel_size_um)
+        results.append(
+            _measure(WIDEFIELD, case, enlarged, references, fine_um, recorded=recorded)
+        )
         if case.target is not None and case.truth is not None:
             only = {TRUTH: references[TRUTH]}
             results.append(_measure(SIM, case, case.target[chosen], only, fine_um))
@@ -234,8 +237,9 @@ def _check(case: Case, models: Sequence[_Model], upscale: int, mixed: bool) -> N
             ("numerical aperture", case.numerical_aperture, optics.numerical_aperture),
             ("emission in nm", case.emission_nm, optics.emission_nm),
         ):
-            known = here is not None and there is not None
-            if known and abs(here / there - 1) > OPTICS_TOLERANCE:
+            if here is None or there is None:
+                continue
+            if abs(here / there - 1) > OPTICS_TOLERANCE:
                 raise DataError(
                     f"{model.name} does not belong to these optics: {what} {here:g} instead of "
                     f"{there:g}",
@@ -301,9 +305,10 @@ def _measure(
     references: dict[str, Float[np.ndarray, "time y x"]],
     pixel_um: float,
     frames: _Frames | None = None,
+    recorded: tuple[Float[np.ndarray, "time y x"], float] | None = None,
 ) -> StackResult:
     """All metrics of a stack."""
-    judged = judge(result, references, pixel_um, independent=not case.shared_light)
+    judged = judge(result, references, pixel_um, independent=not case.shared_light, recorded=recorded)
     metrics = dict(judged.metrics)
     counts: tuple[Reliability, ...] = ()
     if frames is not None and frames.counts[0].total:

@@ -39,7 +39,7 @@ def box_figure(panels: Mapping[str, Mapping[str, Sequence[float]]], *, title: st
     grid = figure.subplots(lines, columns, squeeze=False).ravel()
     for axes, (metric, values) in zip(grid, panels.items(), strict=False):
         draw_boxes(axes, values, colour)
-        axes.set_ylabel(metric, fontsize=9)
+        axes.set_ylabel(metric.replace("(um)", "(µm)"), fontsize=9)
     for axes in grid[len(panels) :]:
         axes.set_axis_off()
     if title:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,6 +59,7 @@ def judge(
     pixel_um: float,
     *,
     independent: bool = True,
+    recorded: tuple[Stack, float] | None = None,
 ) -> Judgement:
     """All metrics that a result allows.
 
@@ -71,6 +73,9 @@ def judge(
     independent : bool
         Whether the noise of the SIM reference is another than that of the result; only then does
         their ring correlation measure resolution.
+    recorded : (array of shape (time, y, x), float), optional
+        Frames and pixel in micrometres that ``result`` was enlarged from by interpolation, which
+        leaves its own traces in the spectrum: decorrelation looks at these instead.
     """
     per_frame: dict[str, list[float]] = {}
     metrics: dict[str, float] = {}
@@ -81,8 +86,9 @@ def judge(
         per_frame[f"SSIM to {name}"] = [ssim(a, b) for a, b in pairs]
     metrics.update({name: float(np.mean(values)) for name, values in per_frame.items()})
     chosen = np.unique(np.linspace(0, len(result) - 1, MOST_FRAMES).round().astype(int))
-    if min(result.shape[1:]) >= 3 * EDGE_PX:
-        found = [decorrelation_analysis(result[t], pixel_um).resolution_um for t in chosen]
+    frames, size_um = recorded or (result, pixel_um)
+    if min(frames.shape[1:]) >= 3 * EDGE_PX:
+        found = [decorrelation_analysis(frames[t], size_um).resolution_um for t in chosen]
         _put(metrics, DECORRELATION, found)
     if min(result.shape[1:]) >= MINIMUM_SIDE_PX:
         for name, reference in references.items():
@@ -100,9 +106,9 @@ def judge(
     if len(result) > 1:
         metrics[SUCCESSIVE] = float(lag_correlation(matrix)[1])
         for name, reference in references.items():
-            change = _unless_refused(lambda r=reference: excess_change(result, r))
-            if change is not None:
-                metrics[f"change over that of {name}"] = change
+            # A reference that stands still has no change to compare with.
+            with suppress(DataError):
+                metrics[f"change over that of {name}"] = excess_change(result, reference)
     return Judgement(per_frame, metrics, matrix)
 
 
@@ -128,11 +134,3 @@ def _put(metrics: dict[str, float], name: str, values: list[float | None]) -> No
     found = [v for v in values if v is not None and math.isfinite(v)]
     if found:
         metrics[name] = float(np.mean(found))
-
-
-def _unless_refused(measure: Callable[[], float]) -> float | None:
-    """None where the reference does not change."""
-    try:
-        return measure()
-    except DataError:
-        return None

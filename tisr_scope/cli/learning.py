@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from rich.markup import escape
+from rich.table import Table
 
 from tisr_scope.cli.common import (
     DeviceOption,
@@ -21,6 +23,7 @@ from tisr_scope.cli.common import (
 )
 
 if TYPE_CHECKING:
+    from tisr_scope.analysis.statistics import Mean
     from tisr_scope.networks.config import DpaTisrConfig
 
 StackOption = Annotated[float | None, typer.Option(help="Of a stack that does not say.")]
@@ -266,19 +269,26 @@ def evaluate(
             device=device,
             progress=progress,
         )
+    table = Table(title="mean over recordings ± 95 % limits", title_justify="left")
+    table.add_column("")
+    for method in evaluation.methods:
+        table.add_column(escape(method))
     for metric in evaluation.metrics:
-        means = {m: evaluation.mean(m, metric) for m in evaluation.methods}
-        shown = {
-            method: f"{mean.mean:.3f}"
-            + (f" ± {mean.half_width_95:.3f}" if mean.recordings > 1 else "")
-            for method, mean in means.items()
-            if mean is not None
-        }
-        show_table(f"{metric}: mean over recordings ± 95 % limits", shown)
+        means = [evaluation.mean(method, metric) for method in evaluation.methods]
+        table.add_row(metric.replace("(um)", "(µm)"), *map(_with_limits, means))
+    out.print(table)
     for method in evaluation.methods:
         for counts in evaluation.reliability(method)[:1]:
             out.print(f"ECE of {method}, intensity-aware interval: {counts.coarser().ece:.4f}")
     out.print(f"Figures and tables are in {folder}")
+
+
+def _with_limits(value: Mean | None) -> str:
+    if value is None:
+        return ""
+    return f"{value.mean:.3f}" + (
+        f" ± {value.half_width_95:.3f}" if value.recordings > 1 else ""
+    )
 
 
 def infer(
