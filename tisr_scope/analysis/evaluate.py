@@ -138,9 +138,7 @@ def evaluate(
         enlarged = enlarge(case.widefield[chosen], upscale)
         fine_um = case.pixel_size_um / upscale
         recorded = (case.widefield[chosen], case.pixel_size_um)
-        results.append(
-            _measure(WIDEFIELD, case, enlarged, references, fine_um, recorded=recorded)
-        )
+        results.append(_measure(WIDEFIELD, case, enlarged, references, fine_um, recorded=recorded))
         if case.target is not None and case.truth is not None:
             only = {TRUTH: references[TRUTH]}
             results.append(_measure(SIM, case, case.target[chosen], only, fine_um))
@@ -308,7 +306,9 @@ def _measure(
     recorded: tuple[Float[np.ndarray, "time y x"], float] | None = None,
 ) -> StackResult:
     """All metrics of a stack."""
-    judged = judge(result, references, pixel_um, independent=not case.shared_light, recorded=recorded)
+    judged = judge(
+        result, references, pixel_um, independent=not case.shared_light, recorded=recorded
+    )
     metrics = dict(judged.metrics)
     counts: tuple[Reliability, ...] = ()
     if frames is not None and frames.counts[0].total:

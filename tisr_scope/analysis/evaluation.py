@@ -116,7 +116,9 @@ def write_evaluation(
     write_json(out / "evaluation.json", {**provenance(settings), **_summary(evaluation)})
     recordings = len({result.recording for result in evaluation.stacks})
     panels = {k: v for k, v in evaluation.panels().items() if not k.startswith("ECE")}
-    box_figure(panels, title=f"{recordings} recording(s); PSNR and SSIM: every frame, others: every stack").savefig(out / "evaluation.png")
+    box_figure(
+        panels, title=f"{recordings} recording(s); PSNR and SSIM: every frame, others: every stack"
+    ).savefig(out / "evaluation.png")
     matrices = {method: evaluation.correlation(method) for method in evaluation.methods}
     matrix_figure(matrices, title="mean over stacks").savefig(out / "correlation.png")
     if montage:

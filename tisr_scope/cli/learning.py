@@ -286,9 +286,7 @@ def evaluate(
 def _with_limits(value: Mean | None) -> str:
     if value is None:
         return ""
-    return f"{value.mean:.3f}" + (
-        f" ± {value.half_width_95:.3f}" if value.recordings > 1 else ""
-    )
+    return f"{value.mean:.3f}" + (f" ± {value.half_width_95:.3f}" if value.recordings > 1 else "")
 
 
 def infer(
