@@ -22,13 +22,12 @@ TYPICAL_AMPLITUDE = 0.4
 """Of band 1; it only weighs chance."""
 CHANCE = 2.2
 """Chance agreement of filaments over that of a sample without any order, rms."""
-
 SUSPICIOUS_SHARE = 0.05
 """Steps scattered by 4 degrees rms."""
 LARGE_LEAK = 0.4
-LIKELY = 3.0
-SURE = 6.0
-"""Errors over which a share is no chance: small fields of few filaments give up to 5."""
+LIKELY, SURE = 3.0, 6.0
+"""Errors over which a share is worth a closer look, and is no chance: small fields of few filaments
+give up to 5."""
 
 
 @dataclass(frozen=True)

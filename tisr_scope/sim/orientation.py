@@ -120,6 +120,7 @@ def estimate_orientation(
         else:
             overlaps = compare(bands, power, place, orders)
         depths = harmonics(overlaps, covariance)
+        leak = leakage(bands, power, overlaps[0]).first
     wide = replace(bands, spectra=bands.spectra[:, :1], noise=bands.noise[:, :1])
     return OrientationEstimate(
         place,

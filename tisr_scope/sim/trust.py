@@ -41,7 +41,7 @@ def weakness(
     one: OrientationEstimate, orientation: int, quality: float, modulation: float, where: str
 ) -> ReconstructionError | None:
     """Why an orientation cannot be trusted; None if it can."""
-    doubt = None if one.coarse is None else _doubt(one.coarse, orientation, quality, where)
+    doubt = None if one.coarse is None else _doubt(one, one.coarse, orientation, quality, where)
     if doubt is not None:
         return doubt
     depth = float(np.median(one.harmonics.modulation[:, 0]))
@@ -56,7 +56,7 @@ def weakness(
 
 
 def _doubt(
-    peak: CoarseCarrier, orientation: int, quality: float, where: str
+    one: OrientationEstimate, peak: CoarseCarrier, orientation: int, quality: float, where: str
 ) -> ReconstructionError | None:
     """Why a carrier may be another one than that of the stripes."""
     if peak.elsewhere is not None:
@@ -78,6 +78,8 @@ def _doubt(
     # Where little light is, chance alone comes near the peak; a rival must be more than chance.
     if peak.rival <= max(MAXIMUM_RIVAL * peak.quality, quality):
         return None
+    if peak.mirrored and not one.leak.large:
+        return None  # the steps that were found since then do separate band -1
     if peak.mirrored:
         return ReconstructionError(
             f"the phases of orientation {orientation} cannot be told apart: band 1 holds "
