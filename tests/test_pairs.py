@@ -32,6 +32,7 @@ from tisr_scope.data.regions import find_regions
 from tisr_scope.data.split import Split
 from tisr_scope.errors import DataError, DiskFull
 from tisr_scope.profiles.library import find_profile, load_profile
+from tisr_scope.sim.estimation import Estimation
 from tisr_scope.sim.reconstruct import WienerSettings
 
 PROFILE = "simulated_microtubules"
@@ -282,9 +283,43 @@ def test_keep_all_and_other_limits_replace_the_pairs(lapses: Path, tmp_path: Pat
     stamp = (folder / "pair.json").stat().st_mtime_ns
     prepare(source, out, limits=Limits(motion_nm=50, keep_all=True))
     assert (folder / "pair.json").stat().st_mtime_ns == stamp
-    # What no reconstruction can bear is refused all the same, and says so.
+    # What no reconstruction can bear is refused all the same, and says so; but it can be helped.
     with pytest.raises(DataError, match="the sample moved"):
         prepare([lapses / "jump_Cell_001"], out, limits=Limits(keep_all=True))
+    back = Estimation(correct_drift=True)
+    prepare([lapses / "jump_Cell_001"], out, limits=Limits(keep_all=True), estimation=back)
+    target = load_pair(out / "jump_Cell_001_488").target
+    # The jumped time point lies where its neighbours lie: 3 px would leave little in common.
+    light = target.mean((1, 2))
+    likeness = np.corrcoef(target[JUMPED].ravel(), target[JUMPED - 1].ravel())[0, 1]
+    assert likeness > 0.95
+    assert light[JUMPED] == pytest.approx(light[JUMPED - 1 : JUMPED + 2].mean(), rel=0.02)
+
+
+def test_nonlinear_recordings_give_targets_three_times_as_fine(tmp_path: Path) -> None:
+    """5 phases, two harmonics of known depth; the truth is cut at the extended support."""
+    stack = make_stack(
+        96, ratio=0.92, seed=3, orientations=3, phases=5, modulation=1.333, harmonics=(0.333,)
+    )
+    cell = tmp_path / "BioTISR_Actin_nonlinear" / "Cell_001"
+    for level, photons in enumerate((50, 1000), start=1):
+        counts = np.rint(np.clip(100 + stack.frames(photons) / 0.46, 0, None)).astype("<u2")
+        write_mrc_by_hand(cell / f"RawSIMData_level_{level:02d}.mrc", counts.reshape(-1, 96, 96))
+    settings = ImportSettings(
+        orientations=3,
+        angles_rad=tuple(float(a) for a in np.arctan2(stack.carrier[:, 1], stack.carrier[:, 0])),
+        period_um=float(1 / np.hypot(*stack.carrier.T).mean()),
+    )
+    plans = [plan_region(region, settings) for region in find_regions(cell)]
+    recordings = import_recordings(plans, tmp_path / "recordings", settings)
+    (linear,) = prepare(recordings, tmp_path / "linear")
+    (folder,) = prepare(recordings, tmp_path / "pairs", estimation=Estimation(orders=2))
+    pair, half = load_pair(folder), load_pair(linear)
+    assert (pair.upscale, half.upscale) == (3, 2)
+    truth = stack.truth(1000)
+    assert truth.shape == pair.target.shape[1:] == (288, 288)
+    plain = resize(half.target[0], truth.shape, order=3)
+    assert psnr(pair.target[0], truth) > psnr(plain, truth) + 1
 
 
 def test_a_full_disk_leaves_the_old_pair_whole(

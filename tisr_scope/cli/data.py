@@ -15,6 +15,15 @@ from tisr_scope.cli.common import (
     tell_pair_quality,
 )
 
+OrdersOption = Annotated[
+    int, typer.Option(min=1, max=4, help="Of the pattern: 1 linear, 2 nonlinear (5 phases).")
+]
+RefinePhasesOption = Annotated[
+    bool, typer.Option("--refine-phases", help="Measure the phase of every frame.")
+]
+CorrectDriftOption = Annotated[
+    bool, typer.Option("--correct-drift", help="Move the orientations back onto the first one.")
+]
 WienerOption = Annotated[
     float | None, typer.Option(min=0, help="Wiener parameter [default: from the light level].")
 ]
@@ -26,20 +35,13 @@ def reconstruct(
     report: Annotated[
         bool, typer.Option("--report", help="Measure the quality, as a page (PNG) and numbers.")
     ] = False,
-    orders: Annotated[
-        int, typer.Option(min=1, max=4, help="Of the pattern: 1 linear, 2 nonlinear (5 phases).")
-    ] = 1,
-    refine_phases: Annotated[
-        bool, typer.Option("--refine-phases", help="Measure the phase of every frame.")
-    ] = False,
+    orders: OrdersOption = 1,
+    refine_phases: RefinePhasesOption = False,
     allow_weak: Annotated[
         bool,
         typer.Option("--allow-weak", help="An orientation without stripes gives its wide field."),
     ] = False,
-    correct_drift: Annotated[
-        bool,
-        typer.Option("--correct-drift", help="Move the orientations back onto the first one."),
-    ] = False,
+    correct_drift: CorrectDriftOption = False,
     background: Annotated[
         float | None,
         typer.Option(help="Taken off every frame [default: 1st percentile of a raw stack]."),
@@ -160,6 +162,9 @@ def prepare(
         typer.Option(help="Recordings are named training_..., validation_... or test_..."),
     ] = False,
     seed: Annotated[int, typer.Option(help="Of the random split by recording.")] = 0,
+    orders: OrdersOption = 1,
+    refine_phases: RefinePhasesOption = False,
+    correct_drift: CorrectDriftOption = False,
     wiener: WienerOption = None,
     device: DeviceOption = "cpu",
 ) -> None:
@@ -173,12 +178,15 @@ def prepare(
     `tisr prepare recordings pairs --report`
 
     `tisr prepare recordings pairs --max-motion-nm 60 --least-frames 5`
+
+    `tisr prepare nonlinear_recordings pairs --orders 2`
     """
     from tisr_scope.data.pair_quality import Limits
     from tisr_scope.data.pair_records import FOLDER
     from tisr_scope.data.prepare import prepare as run
     from tisr_scope.data.split import Split
     from tisr_scope.errors import DataError
+    from tisr_scope.sim.estimation import Estimation
     from tisr_scope.sim.reconstruct import WienerSettings
 
     marker = "profile.yaml"
@@ -193,6 +201,7 @@ def prepare(
             found,
             folder,
             split=Split(by_name=split_by_name, seed=seed),
+            estimation=Estimation(orders, refine_phases=refine_phases, correct_drift=correct_drift),
             wiener=WienerSettings(parameter=wiener),
             limits=Limits(
                 motion_nm=max_motion_nm,

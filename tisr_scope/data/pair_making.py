@@ -21,6 +21,7 @@ from tisr_scope.data.pairs import read_about, write_pair
 from tisr_scope.data.recording import Recording
 from tisr_scope.errors import DiskFull, ReconstructionError, RecordingError
 from tisr_scope.provenance import provenance
+from tisr_scope.sim.estimation import Estimation
 from tisr_scope.sim.files import (
     Reconstruction,
     reconstruct_stack,
@@ -68,6 +69,7 @@ class PairSource:
 class MakingSettings:
     """What decides how a pair comes out, beside its frames; ``otf`` of the profile if None."""
 
+    estimation: Estimation
     wiener: WienerSettings
     otf: DetectionOtf | None
     limits: Limits
@@ -135,6 +137,7 @@ def _made_from(source: PairSource, settings: MakingSettings, otf: DetectionOtf) 
         "format": FORMAT,
         "time_points": source.recording.time_points,
         "frames_crc32": zlib.crc32(checksums.tobytes()),
+        "estimation": asdict(settings.estimation),
         "wiener": asdict(settings.wiener),
         "otf": asdict(otf),
         "limits": asdict(settings.limits),
@@ -196,6 +199,7 @@ def _written(
             otf,
             pixel_um,
             nominal=recording_nominal(profile, source.channel),
+            estimation=settings.estimation,
             settings=settings.wiener,
             saturation=saturation_electrons(profile),
             device=settings.device,

@@ -16,6 +16,7 @@ from tisr_scope.data.recording import Recording
 from tisr_scope.data.split import Split
 from tisr_scope.errors import DataError, TisrScopeError
 from tisr_scope.provenance import write_json
+from tisr_scope.sim.estimation import Estimation
 from tisr_scope.sim.optics import DetectionOtf
 from tisr_scope.sim.reconstruct import WienerSettings
 
@@ -27,6 +28,7 @@ def prepare(
     out: Path,
     *,
     split: Split | None = None,
+    estimation: Estimation | None = None,
     wiener: WienerSettings | None = None,
     otf: DetectionOtf | None = None,
     limits: Limits | None = None,
@@ -48,6 +50,8 @@ def prepare(
         Folder of the pairs.
     split : Split, optional
         Random by default, by recording.
+    estimation : Estimation, optional
+        How the illumination is estimated: orders of nonlinear SIM, phases, drift.
     wiener : WienerSettings, optional
         Settings of the reconstruction.
     otf : DetectionOtf, optional
@@ -91,7 +95,9 @@ def prepare(
     _require_any(bool(sources), refused)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    settings = MakingSettings(wiener or WienerSettings(), otf, limits or Limits(), device)
+    settings = MakingSettings(
+        estimation or Estimation(), wiener or WienerSettings(), otf, limits or Limits(), device
+    )
     total = 2 * sum(source.recording.time_points for source in sources)
     done, found = 0, []
     for source in sources:
