@@ -4,6 +4,7 @@ Prints one JSON object.  Each variant runs in a process of its own, in turn, bes
 
     python -m benchmarks.deformable                     # one alignment of the full network, CPU
     python -m benchmarks.deformable --device cuda       # Triton kernels against the reference
+    python -m benchmarks.deformable --compile           # kernels for GPUs that need not be there
 
 ``differentiated`` is the definition left to automatic differentiation, which keeps all samples;
 ``reference`` is what the project runs without a GPU; ``triton`` what it runs on one.
@@ -79,7 +80,20 @@ def compiled(dtype: str, target: Any) -> Iterator[tuple[str, Any]]:
             for argument in kernel.arg_names
         }
         source = ASTSource(fn=kernel, signature=signature, constexprs=fixed)
-        yield name, triton.compile(source, target=target)
+        options = {"num_stages": constants["num_stages"]}
+        yield name, triton.compile(source, target=target, options=options)
+
+
+def shared_memory() -> dict[str, int]:
+    """Bytes of shared memory that each kernel asks for, by architecture and type."""
+    from triton.backends.compiler import GPUTarget
+
+    return {
+        f"sm_{architecture} {dtype} {name[1:]}": kernel.metadata.shared
+        for architecture in (80, 90)
+        for dtype in ("float32", "bfloat16", "float16")
+        for name, kernel in compiled(dtype, GPUTarget("cuda", architecture, 32))
+    }
 
 
 def inputs(chosen: argparse.Namespace) -> list[Tensor]:
@@ -152,7 +166,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--variant", choices=("differentiated", "reference", "triton"))
+    parser.add_argument("--compile", action="store_true", help="shared memory of each kernel")
     chosen = parser.parse_args()
+    if chosen.compile:
+        print(json.dumps(shared_memory(), indent=2))
+        return
     if chosen.variant:
         print(json.dumps(measure(chosen)))
         return

@@ -252,6 +252,8 @@ def _constants(x: Tensor, mask: Tensor, weight: Tensor) -> dict[str, Any]:
         "BLOCK_S": _INNER // block_c,
         "BLOCK_C": block_c,
         "BLOCK_D": min(128, max(_INNER, triton.next_power_of_2(weight.shape[0]))),
+        # Three, the default, want more shared memory than small GPUs have.
+        "num_stages": 2,
     }
 
 
