@@ -223,6 +223,13 @@ def test_the_choice_is_said_and_never_made_silently(monkeypatch, tmp_path):
     said = {finding.topic: finding for finding in examine(tmp_path)}["deformable convolution"]
     assert said.verdict == "problem"
     assert "Triton is not installed" in said.text
+    monkeypatch.setattr(deformable, "find_spec", lambda name: object())
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    with pytest.raises(DataError, match="does not run on cpu"):
+        backend("cpu")
+    monkeypatch.setenv(deformable.VARIABLE, "cudnn")
+    with pytest.raises(DataError, match="no 'cudnn'"):
+        backend("cuda")
 
 
 # ------------------------------------------------------------------------------------ the kernels

@@ -47,19 +47,24 @@ def backend(device: torch.device | str, dtype: torch.dtype = torch.float32) -> B
     """
     asked = os.environ.get(VARIABLE, "auto")
     installed = find_spec("triton") is not None
+    on_gpu = torch.device(device).type == "cuda"
     if asked == "auto":
         exact = dtype == torch.float64 or torch.are_deterministic_algorithms_enabled()
-        fused = torch.device(device).type == "cuda" and installed and not exact
-        return "triton" if fused else "reference"
-    if asked == "triton" and installed:
-        return "triton"
+        return "triton" if on_gpu and installed and not exact else "reference"
     if asked == "reference":
         return "reference"
+    if asked != "triton":
+        problem = f"there is no {asked!r}"
+    elif not installed:
+        problem = "Triton is not installed"
+    elif not on_gpu and os.environ.get("TRITON_INTERPRET") != "1":
+        problem = f"Triton does not run on {device}"
+    else:
+        return "triton"
     raise DataError(
-        f"deformable convolution cannot use {asked!r}"
-        + (": Triton is not installed" if asked == "triton" else ""),
+        f"deformable convolution cannot be computed as asked: {problem}",
         where=VARIABLE,
-        remedy="unset the variable, or give 'reference', or 'triton' after pip install triton",
+        remedy="unset the variable, or give 'reference', or 'triton' with a GPU and Triton",
     )
 
 
