@@ -18,6 +18,8 @@ from tisr_scope.errors import DataError
 class PairedStack:
     """Wide-field inputs at every laser level and the SIM target of one region and channel.
 
+    Its time points follow each other without a gap: where one was dropped, another stack begins.
+
     Attributes
     ----------
     name : str
