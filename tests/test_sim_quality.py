@@ -261,6 +261,8 @@ def test_weak_orientation_and_saturation_are_serious(
     dim = replace(found, modulation=found.modulation * np.array([1, 0.4, 1])[:, None])
     kinds = {one.kind for one in findings(quality_of(frames, dim))}
     assert {"weak_modulation", "unequal_modulation"} <= kinds
+    deep = replace(found, modulation=np.ones_like(found.modulation))
+    assert "modulation_at_limit" in {one.kind for one in findings(quality_of(frames, deep))}
 
 
 def test_halves_add_up_and_have_independent_noise(stack: Stack) -> None:

@@ -12,6 +12,7 @@ from tisr_scope.sim.quality import SimQuality
 WEAK_MODULATION = 0.4
 UNEQUAL_MODULATION = 0.6
 """Lowest over highest modulation of the orientations."""
+AT_LIMIT = 0.99
 NOISY_STRIPES = 0.5
 LARGE_CARRIER_ERROR = 0.1
 """In frequency samples of the field: stripes slip by a tenth of a period across it."""
@@ -110,12 +111,22 @@ def _stripes(quality: SimQuality) -> list[Finding]:
             "resolution depends on direction. Check the polarisation rotator."
         )
         found.append(Finding("unequal_modulation", text))
+    limited = parameters.usable & (depth >= AT_LIMIT)
+    if parameters.orders == 1 and limited.any():
+        text = (
+            "Modulation comes out at its limit of 1 (orientation "
+            f"{', '.join(str(o) for o in np.flatnonzero(limited))}): the transfer function is "
+            "probably too low near the stripes. Check it, or measure it on beads."
+        )
+        found.append(Finding("modulation_at_limit", text))
     extent = min(quality.widefield.shape) * parameters.pixel_size_um
     error = np.hypot(*parameters.carrier_se.T) * extent
-    for o in np.flatnonzero((error > LARGE_CARRIER_ERROR) & parameters.usable):
+    unsure = np.flatnonzero((error > LARGE_CARRIER_ERROR) & parameters.usable)
+    if unsure.size:
         text = (
-            f"The stripes of orientation {o} are known to {error[o]:.2f} of a period across the "
-            "field only. Take a larger field or more light, or state them in a profile."
+            f"The stripes of orientation {', '.join(map(str, unsure))} are known to "
+            f"{error[unsure].max():.2f} of a period across the field only. Take a larger field or "
+            "more light, or state them in a profile."
         )
         found.append(Finding("uncertain_carrier", text))
     return found

@@ -14,9 +14,10 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from tisr_scope.analysis.ring_correlation import Resolution
 from tisr_scope.figures import busiest, scale_bar
 from tisr_scope.provenance import provenance, write_json
-from tisr_scope.sim.findings import Finding, findings, report, verdict
+from tisr_scope.sim.findings import RESIDUAL, Finding, findings, report, verdict
 from tisr_scope.sim.quality import SimQuality
 from tisr_scope.sim.reprojection import SLOW
 
@@ -36,7 +37,9 @@ def write_report(
     write_quality_figure(folder / f"{name}_report.png", quality, optics_cutoff, title)
 
 
-def write_quality_figure(path: Path, quality: SimQuality, optics_cutoff: float, title: str) -> None:
+def write_quality_figure(
+    path: Path, quality: SimQuality, optics_cutoff: float, title: str, dpi: int = 100
+) -> None:
     """Draw the report.
 
     Parameters
@@ -49,11 +52,13 @@ def write_quality_figure(path: Path, quality: SimQuality, optics_cutoff: float, 
         Of the detection, cycles per micrometre.
     title : str
         Name of the data.
+    dpi : int
+        The figure is 15 inches wide.
     """
     found = findings(quality)
     lines = _lines(found)
     below = 0.35 + 0.2 * len(lines)
-    figure = Figure(figsize=(15.0, 11.9 + below), layout="constrained", dpi=100)
+    figure = Figure(figsize=(15.0, 11.9 + below), layout="constrained", dpi=dpi)
     FigureCanvasAgg(figure)
     parts = figure.subfigures(5, 1, squeeze=False, height_ratios=(0.5, 4.1, 3.7, 3.5, below))
     heading, pictures, tests, more, notes = parts[:, 0]
@@ -70,7 +75,7 @@ def write_quality_figure(path: Path, quality: SimQuality, optics_cutoff: float, 
     _decorrelation(axes[2], quality)
     _resolutions(axes[3], quality, optics_cutoff)
     _notes(notes, lines)
-    figure.savefig(path, format="png")
+    figure.savefig(path, format="png", pil_kwargs={"optimize": True})
 
 
 def _heading(part: SubFigure, title: str, quality: SimQuality, found: Sequence[Finding]) -> None:
@@ -78,7 +83,7 @@ def _heading(part: SubFigure, title: str, quality: SimQuality, found: Sequence[F
     colour = RED if serious else ORANGE if found else GREEN
     part.text(0.012, 0.42, title, fontsize=14, fontweight="bold", va="center")
     when = f"time point {quality.time_point + 1}"
-    part.text(0.5, 0.42, when, fontsize=10.5, color=GREY, va="center", ha="center")
+    part.text(0.66, 0.42, when, fontsize=10.5, color=GREY, va="center", ha="center")
     part.text(
         0.988,
         0.42,
@@ -134,6 +139,9 @@ def _map(ax: Axes, quality: SimQuality) -> None:
 
 def _frames(ax: Axes, quality: SimQuality) -> None:
     score = quality.residual.frame_score
+    share = 100 * quality.residual.unexplained.max()
+    more = quality.residual.score > RESIDUAL
+    beyond = f"up to {share:.0f} % of the structure" if more else "no more than noise"
     top = max(WORST_SHOWN, float(score.max()))
     ax.imshow(score, cmap="magma", vmin=0.5, vmax=top, aspect="auto")
     for (o, p), value in np.ndenumerate(score):
@@ -145,8 +153,7 @@ def _frames(ax: Axes, quality: SimQuality) -> None:
     ax.set(xlabel="phase", ylabel="orientation")
     _title(
         ax,
-        f"Every frame: what is left / noise\nall {quality.residual.score:.2f}, "
-        f"up to {100 * quality.residual.unexplained.max():.1f} % of the structure",
+        f"Every frame: what is left / noise\nall {quality.residual.score:.2f}: {beyond}",
     )
 
 
@@ -177,7 +184,7 @@ def _correlation(ax: Axes, quality: SimQuality) -> None:
     )
     for name, curve, resolution, colour in curves:
         ax.plot(curve.frequency, curve.correlation, color=colour, lw=0.5, alpha=0.45)
-        told = f"{1e3 * resolution.um:.0f} nm" if resolution.um else "no crossing"
+        told = f"{1e3 * resolution.um:.0f} nm" if resolution.um else _without(resolution)
         ax.plot(curve.frequency, curve.smoothed(), color=colour, lw=2, label=f"{name}: {told}")
         if resolution.um:
             ax.plot(1 / resolution.um, 1 / 7, "o", color=colour, ms=6)
@@ -186,8 +193,8 @@ def _correlation(ax: Axes, quality: SimQuality) -> None:
     ax.set_xlim(0, quality.sim_correlation.frequency[-1])
     ax.set_ylim(-0.15, 1.05)
     ax.set(xlabel="cycles/µm", ylabel="correlation")
-    ax.legend(fontsize=8.5, frameon=False, loc="lower left", bbox_to_anchor=(0, 0.17))
-    _title(ax, "Two halves of the light: Fourier ring\ncorrelation")
+    ax.legend(fontsize=8.5, frameon=False)
+    _title(ax, "Two halves of the light: ring correlation\n(where noise begins, true or not)")
     _plain(ax)
 
 
@@ -196,6 +203,8 @@ def _stripes(ax: Axes, quality: SimQuality) -> None:
     depth, error = parameters.modulation[0], parameters.modulation_se[0]
     count, orders = depth.shape
     wide = 0.8 / orders
+    highest = max(1.0, float(depth.max()))
+    top = 1.32 * max(highest, min(float((depth + 2 * error).max()), 1.5 * highest))
     for o in range(count):
         for n in range(orders):
             place = o + (n - (orders - 1) / 2) * wide
@@ -212,11 +221,12 @@ def _stripes(ax: Axes, quality: SimQuality) -> None:
             label = f"{depth[o, n]:.2f}\nSNR {quality.modulation_to_noise[o, n]:.1f}"
             ax.text(
                 place,
-                depth[o, n] + 2 * error[o, n] + 0.02,
+                min(depth[o, n] + 2 * error[o, n] + 0.02, 0.86 * top),
                 label if usable else "not used",
                 ha="center",
                 va="bottom",
                 fontsize=8 if orders == 1 else 6.5,
+                bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5},
             )
     names = []
     for o in range(count):
@@ -225,7 +235,7 @@ def _stripes(ax: Axes, quality: SimQuality) -> None:
         angle = math.degrees(float(parameters.angle_rad[o])) % 180
         names.append(f"{period:.1f} nm\n± {spread:.2f}\n{angle:.1f}°")
     ax.set_xticks(range(count), names, fontsize=8.5)
-    ax.set_ylim(0, 1.35 * max(1.0, float(depth.max())))
+    ax.set_ylim(0, top)
     ax.set_ylabel("modulation depth (bars: 2 standard errors)", fontsize=8.5)
     _title(ax, "Stripes: period, direction, modulation,\nstripes over noise (SNR)")
     _plain(ax)
@@ -278,18 +288,18 @@ def _resolutions(ax: Axes, quality: SimQuality, cutoff: float) -> None:
     limit = 1e3 / (cutoff + parameters.orders * float(usable.max()))
     wide, sim = quality.widefield_resolution, quality.sim_resolution
     rows = [
-        ("optics, limit", 1e3 / cutoff, None, "0.75"),
-        ("wide field, halves", wide.um, wide.standard_error_um, GREY),
-        ("SIM, limit", limit, None, "#b9d3e6"),
-        ("SIM, halves", sim.um, sim.standard_error_um, BLUE),
-        ("SIM, decorrelation", quality.decorrelation.resolution_um, None, "#6fa3c8"),
+        ("optics, limit", 1e3 / cutoff, None, "0.75", ""),
+        ("wide field, halves", wide.um, wide.standard_error_um, GREY, _without(wide)),
+        ("SIM, limit", limit, None, "#b9d3e6", ""),
+        ("SIM, halves", sim.um, sim.standard_error_um, BLUE, _without(sim)),
+        ("SIM, decorrelation", quality.decorrelation.resolution_um, None, "#6fa3c8", "none"),
     ]
     longest = 0.0
-    for y, (_, value, error, colour) in enumerate(rows):
+    for y, (_, value, error, colour, untold) in enumerate(rows):
         length = 0.0 if value is None else value * (1.0 if "limit" in rows[y][0] else 1e3)
         longest = max(longest, length)
         ax.barh(y, length, 0.66, color=colour, xerr=None if error is None else 2e3 * error)
-        told = f"{length:.0f} nm" if length else "none"
+        told = f"{length:.0f} nm" if length else untold
         ax.text(length + 6 + (2e3 * error if error else 0), y, told, va="center", fontsize=9)
     ax.set_yticks(range(len(rows)), [name for name, *_ in rows], fontsize=9)
     ax.invert_yaxis()
@@ -302,6 +312,10 @@ def _resolutions(ax: Axes, quality: SimQuality, cutoff: float) -> None:
         f"correlation {agreement.rsp:.3f}, difference {100 * agreement.relative_rse:.0f} %",
     )
     _plain(ax)
+
+
+def _without(resolution: Resolution) -> str:
+    return "to the limit" if resolution.note.startswith("not reached") else "no agreement"
 
 
 def _lines(found: Sequence[Finding]) -> list[tuple[str, str]]:
