@@ -1,4 +1,4 @@
-"""Figures of a study: Tukey box plots, correlation matrices, and crops beside the truth."""
+"""Figures of a study: Tukey box plots, and crops beside the truth."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tisr_scope.analysis.boxes import draw_boxes
 from tisr_scope.figures import busiest, scale_bar
 
 _CROP_PX = 72
-_PER_LINE = 7
+_MOST_IN_LINE = 7
 
 
 def colour(model: str) -> str:
@@ -62,30 +62,15 @@ def box_grid(
     return figure
 
 
-def matrix_figure(matrices: Mapping[str, Float[np.ndarray, "time time"]], *, title: str) -> Figure:
-    """Time-lapse correlation matrices (Paper: Fig. 1g), all on one scale."""
-    lines = -(-len(matrices) // _PER_LINE)
-    figure = Figure(figsize=(1.75 * _PER_LINE, 2.05 * lines + 0.4), layout="constrained", dpi=130)
-    grid = figure.subplots(lines, _PER_LINE, squeeze=False).ravel()
-    low = min(float(m.min()) for m in matrices.values())
-    for axes in grid:
-        axes.set_axis_off()
-    for axes, (name, matrix) in zip(grid, matrices.items(), strict=False):
-        image = axes.imshow(matrix, cmap="viridis", vmin=max(0.0, low), vmax=1)
-        axes.set_title(name.replace(", ", ",\n"), fontsize=8)
-    figure.colorbar(image, ax=list(grid), shrink=0.8, label="correlation of frames")
-    figure.suptitle(f"frames 1 to {len(matrix)}; {title}", fontsize=9)
-    return figure
-
-
 def crop_figure(
     rows: Mapping[str, Mapping[str, Float[np.ndarray, "fy fx"]]], pixel_um: float
 ) -> Figure:
     """Where the truth has most structure: enlarged input, every model, truth; by condition."""
     names = list(next(iter(rows.values())))
-    lines = -(-len(names) // _PER_LINE)
+    lines = -(-len(names) // _MOST_IN_LINE)
+    columns = -(-len(names) // lines)
     figure = Figure(
-        figsize=(1.75 * _PER_LINE, (1.98 * lines + 0.3) * len(rows)), layout="constrained", dpi=130
+        figsize=(1.75 * columns, (1.98 * lines + 0.3) * len(rows)), layout="constrained", dpi=130
     )
     for part, (condition, images) in zip(
         np.atleast_1d(np.asarray(figure.subfigures(len(rows), 1), dtype=object)),
@@ -93,7 +78,7 @@ def crop_figure(
         strict=True,
     ):
         part.suptitle(condition, fontsize=9)
-        grid = part.subplots(lines, _PER_LINE, squeeze=False).ravel()
+        grid = part.subplots(lines, columns, squeeze=False).ravel()
         truth = images["truth"]
         y, x = busiest(truth, _CROP_PX)
         high = float(np.percentile(truth[y : y + _CROP_PX, x : x + _CROP_PX], 99.8))

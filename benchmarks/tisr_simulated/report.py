@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from benchmarks.tisr_simulated.figures import box_grid, crop_figure, matrix_figure
+from benchmarks.tisr_simulated.figures import box_grid, crop_figure
 from benchmarks.tisr_simulated.models import DPA, SINGLE
 from benchmarks.tisr_simulated.scales import FRAMES
 from benchmarks.tisr_simulated.sequences import (
@@ -33,6 +33,7 @@ from benchmarks.tisr_simulated.statistics import (
     summary,
 )
 from benchmarks.tisr_simulated.study import METRICS, WIDEFIELD, Data, Study, assess
+from tisr_scope.analysis.figures import matrix_figure
 from tisr_scope.analysis.metrics import normalised_reference
 from tisr_scope.analysis.statistics import Mean
 from tisr_scope.analysis.temporal import correlation_matrix
@@ -68,7 +69,9 @@ def write_report(study: Study, data: Data) -> str:
     )
     write_atomic(study.folder / "table.md", text.encode())
     box_grid(_boxes(rows), list(map(str, CONDITIONS))).savefig(study.folder / "boxes.png")
-    first = {r["model"]: r for r in reversed(results)}
+    first: dict[str, dict[str, Any]] = {}
+    for result in results:
+        first.setdefault(result["model"], result)
     for model in first:
         with np.load(study.place(model, first[model]["seed"]) / "images.npz") as file:
             images |= {f"{model}|{name}": file[name] for name in file.files}
@@ -77,7 +80,7 @@ def write_report(study: Study, data: Data) -> str:
     matrix_figure(
         {m: np.asarray(found[LOW[0]]) for m, found in matrices.items()}
         | {"truth": truth.correlation(MOTIONS[0])},
-        title=LOW[0],
+        title=f"frames 1 to {FRAMES}; {LOW[0]}, mean over test sequences",
     ).savefig(study.folder / "correlation.png")
     rows_shown = {
         condition: {WIDEFIELD: images[condition]}

@@ -54,9 +54,9 @@ class Scale:
             ema_decay=0.99,
             l1_warmup_steps=0,
             log_every=20,
-            validate_every=max(1, steps // 4),
+            validate_every=max(25, steps // 4),
             validation_patches=8,
-            checkpoint_every=max(1, steps // 4),
+            checkpoint_every=max(25, steps // 4),
         )
 
 

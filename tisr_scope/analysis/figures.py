@@ -16,7 +16,7 @@ from tisr_scope.figures import scale_bar
 
 COLOURS = ("#9a9a9a", "#2f6f9f", "#d9822b", "#3c8d5a", "#8a5aa5", "#b0413e", "#4d4d4d")
 _MOST_PX = 384
-_PANELS_PER_LINE, _MATRICES_PER_LINE = 4, 7
+_PANELS_PER_LINE, _MOST_MATRICES = 4, 7
 
 
 def box_figure(panels: Mapping[str, Mapping[str, Sequence[float]]], *, title: str = "") -> Figure:
@@ -58,8 +58,8 @@ def matrix_figure(
         Method -> array, shape (time, time); all on one colour scale.
     title : str
     """
-    columns = min(len(matrices), _MATRICES_PER_LINE)
-    lines = -(-len(matrices) // columns)
+    lines = -(-len(matrices) // _MOST_MATRICES)
+    columns = -(-len(matrices) // lines)
     figure = Figure(
         figsize=(1.75 * columns + 1.3, 2.05 * lines + 0.5), layout="constrained", dpi=130
     )
