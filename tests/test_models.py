@@ -1,5 +1,6 @@
 """Models in and out: authors' checkpoints, BioImage.IO packages, and the table of the readme."""
 
+import hashlib
 import importlib
 import json
 import re
@@ -19,6 +20,7 @@ from tisr_scope.networks.bundle import BundleOptics, load_bundle, save_bundle
 from tisr_scope.networks.config import DpaTisrConfig, small
 from tisr_scope.networks.dpa_tisr import DpaTisr
 from tisr_scope.networks.model_import import import_checkpoint, parse_optics
+from tisr_scope.networks.presets import PRESETS
 
 ROOT = Path(__file__).resolve().parents[1]
 OPTICS = "numerical_aperture=1.49,pixel_size_um=0.0626,emission_nm=525"
@@ -76,6 +78,12 @@ def test_import_from_the_command_line(checkpoint: Path, tmp_path: Path) -> None:
     card = (folder / "README.md").read_text()
     assert "microtubules" in card
     assert bundle.training["imported_from"]["sha256"][:16] in card
+    assert "Copyright (c) 2024 liushuran2" in card
+    assert "shall be included in all" in card
+    shown = runner.invoke(app, ["models", "show", str(folder)]).output
+    digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    for fact in (digest, bundle.weights_hash, "MIT", "MTs.pth", "uncalibrated", "maximum"):
+        assert fact in shown
     listed = runner.invoke(app, ["models", "list", str(folder), "--markdown"]).output
     assert "| mt_released | microtubules, NA 1.49, 62.6 nm px | x2 |" in listed
     assert "uncalibrated" in listed
@@ -87,6 +95,7 @@ def test_what_a_checkpoint_cannot_say_must_be_said(checkpoint: Path, tmp_path: P
         ("numerical_aperture", "not KEY=VALUE"),
         ("numerical_aperture=1.49", "pixel_size_um: Field required"),
         ("numerical_aperture=1.49,pixel_size_um=wide", "pixel_size_um"),
+        ("numerical_aperture=1.49,pixel_size_um=0.0626", "lack emission_nm"),
         (OPTICS + ",magnification=100", "magnification"),
     ):
         with pytest.raises(BundleError, match=message):
@@ -185,7 +194,7 @@ def test_exports_that_cannot_be_are_refused(package: Path, tmp_path: Path) -> No
     assert sorted(p.name for p in tmp_path.iterdir()) == ["own"]
 
 
-# ----------------------------------------------------------------------------------------- table
+# ---------------------------------------------------------------------------------------- tables
 
 
 def test_the_table_of_the_readme_is_the_generated_one() -> None:
@@ -194,3 +203,15 @@ def test_the_table_of_the_readme_is_the_generated_one() -> None:
     assert found is not None
     made = runner.invoke(app, ["models", "list", "--markdown"]).output
     assert found[1].strip() == made.strip()
+
+
+def test_the_table_of_the_architectures_is_the_generated_one() -> None:
+    text = (ROOT / "docs" / "networks.md").read_text(encoding="utf-8")
+    found = re.search(
+        r"<!-- architectures: .*? -->\n(.*?)<!-- end of architectures", text, re.DOTALL
+    )
+    assert found is not None
+    made = runner.invoke(app, ["models", "architectures", "--markdown"]).output
+    assert found[1].strip() == made.strip()
+    shown = runner.invoke(app, ["models", "architectures"], env={"COLUMNS": "200"}).output
+    assert all(name in shown for name in PRESETS)

@@ -3,22 +3,22 @@
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
 
 from tisr_scope.errors import BundleError
+from tisr_scope.networks.architecture_table import PAPER_MILLIONS, build
+from tisr_scope.networks.architecture_table import size as architecture_size
 from tisr_scope.networks.config import DpaTisrConfig
-from tisr_scope.networks.dpa_tisr import DpaTisr, parameter_count
+from tisr_scope.networks.dpa_tisr import parameter_count
+from tisr_scope.networks.optical_flow import SPyNet
 from tisr_scope.networks.presets import PRESETS, Architecture, preset
-from tisr_scope.networks.vrt import Vrt, VrtConfig
-
-
-def build(architecture: Architecture) -> nn.Module:
-    return Vrt(architecture) if isinstance(architecture, VrtConfig) else DpaTisr(architecture)
+from tisr_scope.networks.vrt import VrtConfig
 
 
 def size(name: str, **choices: object) -> int:
-    with torch.device("meta"):
-        return parameter_count(build(preset(name, **choices)))
+    return architecture_size(preset(name, **choices))
 
 
 TINY = {
@@ -69,9 +69,9 @@ def test_every_architecture_learns_one_batch_by_heart(name):
     x, y = moving_lines()
     base = functional.interpolate(x[0], scale_factor=2, mode="bilinear")[None]
     enlarged = float((base - y).square().mean().sqrt())
-    optimiser = torch.optim.Adam(network.parameters(), lr=6e-3)
+    optimiser = torch.optim.Adam(network.parameters(), lr=8e-3)
     errors = []
-    for _ in range(40):
+    while len(errors) < 60 and (not errors or errors[-1] > 0.6 * enlarged):
         optimiser.zero_grad()
         error = (network(x) - y).square().mean().sqrt()
         error.backward()
@@ -79,26 +79,39 @@ def test_every_architecture_learns_one_batch_by_heart(name):
         optimiser.step()
         errors.append(float(error.detach()))
     assert errors[0] == pytest.approx(enlarged, rel=0.05)
-    assert min(errors[-5:]) < 0.6 * enlarged
+    assert errors[-1] <= 0.6 * enlarged
 
 
-@pytest.mark.parametrize(
-    ("name", "millions"),
-    [("recurrent_optical_flow", 3.95), ("recurrent_deformable", 5.40)],
-)
-def test_sizes_that_the_text_gives(name, millions):
-    """To the two digits that are printed (Paper: Network configurations for TISR evaluation)."""
-    assert round(size(name, bayesian=False) / 1e6, 2) == millions
+def millions(name: str, extra: int = 0) -> float:
+    """To the two digits that are printed in the text."""
+    return round((size(name, bayesian=False) + extra) / 1e6, 2)
 
 
-def test_order_of_sizes_is_that_of_the_text():
-    """Where the text does not determine a size, its order still holds."""
-    sizes = {n: size(n, bayesian=False) for n in PRESETS if n.startswith(("recur", "slid"))}
+def test_sizes_that_the_text_gives():
+    """Paper: Network configurations, after eq. 14."""
+    assert millions("recurrent_optical_flow") == PAPER_MILLIONS["recurrent_optical_flow"] == 3.95
+    assert millions("recurrent_deformable") == PAPER_MILLIONS["recurrent_deformable"] == 5.40
+    # Attention needs no flow, yet the number in the text is that of a network that has one.
+    attention = "recurrent_neighbourhood_attention"
+    flow = parameter_count(SPyNet())
+    assert millions(attention, flow) == PAPER_MILLIONS[attention] == 3.71
+
+
+def test_sizes_that_the_text_leaves_open():
+    """The window's width and inputs are not said; with seven frames it is smaller, never larger."""
+    for alignment, listed in (
+        ("optical_flow", 5.58),
+        ("neighbourhood_attention", 5.59),
+        ("deformable", 7.97),
+    ):
+        assert PAPER_MILLIONS[f"sliding_{alignment}"] == listed
+        assert 0.4 * listed < millions(f"sliding_{alignment}") < listed
     for propagation in ("recurrent", "sliding"):
-        deformable = sizes[f"{propagation}_deformable"]
-        assert deformable > sizes[f"{propagation}_optical_flow"]
-        assert deformable > sizes[f"{propagation}_neighbourhood_attention"]
-        assert sizes[f"{propagation}_dpa"] > deformable
+        sizes = [
+            size(f"{propagation}_{a}")
+            for a in ("neighbourhood_attention", "optical_flow", "deformable", "dpa")
+        ]
+        assert sizes == sorted(sizes)
 
 
 @pytest.mark.parametrize(
@@ -110,11 +123,28 @@ def test_the_released_network_has_the_size_of_the_release(upscale, bayesian, par
     assert size("released", upscale=upscale, bayesian=bayesian) in (parameters, parameters - 6)
 
 
-def test_compared_variants_cost_the_same():
+def test_compared_variants_have_the_same_size():
     dpa = size("recurrent_dpa")
     for name in ("spatial_at_cost_of_dpa", "single_frame", "amplitude", "phase_as_cross_power"):
         assert abs(size(name) / dpa - 1) < 0.03, name
     assert size("single_frame_uncompensated") < 0.5 * dpa
+
+
+def products(name: str) -> int:
+    """Operations of convolutions and matrix products of seven frames, counted, not computed.
+
+    The flow network, which both share, is left small.
+    """
+    made = preset(name, bayesian=False).model_copy(update={"flow": "light"})
+    network = build(made).eval()
+    fake, counter = FakeTensorMode(allow_non_fake_inputs=True), FlopCounterMode(display=False)
+    with torch.inference_mode(), fake, counter:
+        network(torch.zeros(1, 7, 1, 32, 32))
+    return counter.get_total_flops()
+
+
+def test_the_purely_spatial_network_computes_as_much_as_the_one_it_is_compared_with():
+    assert abs(products("spatial_at_cost_of_dpa") / products("recurrent_dpa") - 1) < 0.1
 
 
 def test_choices_reach_the_network():

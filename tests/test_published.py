@@ -1,11 +1,12 @@
 """Released checkpoints: what the tensors tell, and what is refused."""
 
+import io
 import pickle
 
 import pytest
 import torch
 
-from tisr_scope.errors import BundleError
+from tisr_scope.errors import BundleError, UnsafeCheckpoint
 from tisr_scope.networks.config import DpaTisrConfig, small
 from tisr_scope.networks.dpa_tisr import DpaTisr
 from tisr_scope.networks.published import load_published
@@ -49,22 +50,65 @@ class Hostile:
         return (print, ("code of a checkpoint ran",))
 
 
-def test_other_files_are_refused(tmp_path, capsys):
+def zipped(content: object) -> bytes:
+    stream = io.BytesIO()
+    torch.save(content, stream)
+    return stream.getvalue()
+
+
+def bare(content: object) -> bytes:
+    """As PyTorch wrote checkpoints before 1.6."""
+    stream = io.BytesIO()
+    torch.save(content, stream, _use_new_zipfile_serialization=False)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        zipped({"weights": Hostile()}),
+        bare({"weights": Hostile()}),
+        pickle.dumps({"weights": Hostile()}),
+        pickle.dumps({"weights": Hostile()}, protocol=2),
+        zipped({"weights": torch.zeros(3), "hook": Hostile()}),
+    ],
+    ids=["zip", "bare", "pickle", "old pickle", "beside tensors"],
+)
+def test_code_in_a_checkpoint_is_refused_and_not_run(raw, tmp_path, capsys):
+    (tmp_path / "a.pth").write_bytes(raw)
+    with pytest.raises(UnsafeCheckpoint, match="would run code") as caught:
+        load_published(tmp_path / "a.pth")
+    assert "weights_only" not in str(caught.value), "nobody is told how to run it"
+    assert "of a checkpoint ran" not in capsys.readouterr().out
+
+
+TENSORS = {"weights": torch.zeros(300)}
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (b"", "may be cut off"),
+        (b"hello world", "may be cut off"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(50), "no checkpoint of PyTorch"),
+        (zipped(TENSORS)[:-200], "may be cut off"),
+        (zipped(TENSORS)[:300], "may be cut off"),
+        (bare(TENSORS)[:-200], "may be cut off"),
+        (bare(TENSORS)[:100], "may be cut off"),
+        (zipped([1, 2]), "no state dict"),
+    ],
+    ids=["empty", "text", "hdf5", "end cut", "start only", "old, cut", "old, start", "list"],
+)
+def test_other_files_are_refused(raw, message, tmp_path):
+    (tmp_path / "a.pth").write_bytes(raw)
+    with pytest.raises(BundleError, match=message) as caught:
+        load_published(tmp_path / "a.pth")
+    assert not isinstance(caught.value, UnsafeCheckpoint)
+
+
+def test_missing_files_and_other_networks_are_refused(tmp_path):
     path = tmp_path / "a.pth"
     with pytest.raises(BundleError, match="cannot be read"):
-        load_published(path)
-    path.write_bytes(b"")
-    with pytest.raises(BundleError, match="cannot be read"):
-        load_published(path)
-    path.write_bytes(pickle.dumps({"weights": Hostile()}))
-    with pytest.raises(BundleError, match="cannot be read"):
-        load_published(path)
-    torch.save({"weights": Hostile()}, path)
-    with pytest.raises(BundleError, match="cannot be read"):
-        load_published(path)
-    assert "ran" not in capsys.readouterr().out
-    torch.save([1, 2], path)
-    with pytest.raises(BundleError, match="no state dict"):
         load_published(path)
     torch.save(DpaTisr(small()).state_dict(), path)
     with pytest.raises(BundleError, match="not those of the released network"):

@@ -6,7 +6,7 @@ import torch
 
 from tisr_scope.errors import DataError
 from tisr_scope.networks.dpa_tisr import parameter_count
-from tisr_scope.networks.vrt import Vrt, VrtConfig, coarser, vrt
+from tisr_scope.networks.vrt import Vrt, VrtConfig, coarser, neighbours_of, vrt
 from tisr_scope.networks.window_attention import (
     AttentionBlock,
     WindowAttention,
@@ -166,6 +166,30 @@ def test_flows_point_to_both_neighbours_and_scale_with_the_grid():
     torch.testing.assert_close(before[1:, 0, 0, 0], means[:2] - means[1:])
     torch.testing.assert_close(after[:2, 0, 0, 0], means[1:] - means[:2])
     torch.testing.assert_close(coarser(before)[:, :, 0, 0], before[:, :, 0, 0] / 2)
+
+
+def test_parallel_warping_moves_features_by_the_flow():
+    """Both neighbours show the current features elsewhere; their flows bring them back."""
+    torch.manual_seed(0)
+    features = torch.randn(1, 3, 8, 12, 16)
+    features[:, 0] = features[:, 1].roll((2, -1), (-2, -1))
+    features[:, 2] = features[:, 1].roll((-1, 3), (-2, -1))
+    stage = Vrt(TINY).stages[0]
+    to_before, to_after = torch.zeros(2, 3, 2, 12, 16)
+    to_before[1, 0], to_before[1, 1] = -1, 2  # flows are (x, y)
+    to_after[1, 0], to_after[1, 1] = 3, -1
+    with torch.no_grad():
+        # A kernel that hands on the mean of both neighbours; untrained masks are one half.
+        stage.align.weight.zero_()
+        stage.align.bias.zero_()
+        for c in range(8):
+            stage.align.weight[c, [c, 8 + c], 1, 1] = 1.0
+        before, after = (f.flatten(0, 1) for f in neighbours_of(features))
+        current, states = features.flatten(0, 1), (before, after)
+        aligned = stage.align(states, current, (to_before, to_after), states)
+    inside = (slice(1, 2), slice(None), slice(3, -3), slice(4, -4))
+    torch.testing.assert_close(aligned[inside], current[inside], atol=1e-5, rtol=0)
+    assert not torch.allclose(before[inside], current[inside], atol=0.1)
 
 
 @pytest.mark.parametrize(("time", "height", "width"), [(1, 8, 8), (5, 13, 18), (7, 16, 16)])

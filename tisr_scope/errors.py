@@ -15,6 +15,7 @@
     ├── DataError                    arrays or pairs of the wrong shape, scale or content
     ├── TrainingError                a run that cannot start, resume or go on
     ├── BundleError                  a model bundle that is missing, damaged or of another kind
+    │   └── UnsafeCheckpoint         a checkpoint that would run code
     ├── CalibrationError             a calibration that is missing, impossible or out of its domain
     └── DisplayError                 no display to draw a window on
 
@@ -98,6 +99,10 @@ class TrainingError(TisrScopeError):
 
 class BundleError(TisrScopeError):
     """A model bundle that is missing, damaged or of another kind."""
+
+
+class UnsafeCheckpoint(BundleError):
+    """A checkpoint that would run code to be read; none of it is run."""
 
 
 class CalibrationError(TisrScopeError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -38,24 +39,49 @@ def models_list(
     from tisr_scope.networks.bundle import bundle_names, load_bundle
 
     rows = [model_table.model_row(load_bundle(name)) for name in models or bundle_names()]
+    _show(model_table.COLUMNS, rows, markdown=markdown)
+
+
+@models_app.command("architectures")
+def models_architectures(
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="As the table of docs/networks.md.")
+    ] = False,
+) -> None:
+    """List the architectures that 'tisr train --preset' knows, with their sizes.
+
+    Example: `tisr models architectures`
+    """
+    from tisr_scope.networks import architecture_table
+
+    _show(architecture_table.COLUMNS, architecture_table.rows(), markdown=markdown)
+
+
+def _show(columns: Sequence[str], rows: Sequence[Sequence[str]], *, markdown: bool) -> None:
+    from tisr_scope.networks import model_table
+
     if markdown:
-        typer.echo(model_table.markdown(rows), nl=False)
+        typer.echo(model_table.markdown(columns, rows), nl=False)
         return
-    table = Table(*model_table.COLUMNS)
+    table = Table(*(escape(c.strip("`")) for c in columns))
     for row in rows:
-        table.add_row(*map(escape, row.cells))
+        table.add_row(*(escape(cell.strip("`")) for cell in row))
     out.print(table)
 
 
 @models_app.command("show")
 def models_show(model: ModelArg) -> None:
-    """Print the card of a model.
+    """Print the card of a model, and what its files say: licence, origin, optics, hash.
 
     Example: `tisr models show microtubules_small`
     """
-    from tisr_scope.networks.bundle import CARD, find_bundle
+    from tisr_scope.networks.bundle import CARD, load_bundle
+    from tisr_scope.networks.model_table import facts
 
-    typer.echo((find_bundle(model) / CARD).read_text(encoding="utf-8"), nl=False)
+    bundle = load_bundle(model)
+    typer.echo((bundle.path / CARD).read_text(encoding="utf-8").rstrip() + "\n")
+    for name, value in facts(bundle).items():
+        typer.echo(f"{name:15} {value}")
 
 
 @models_app.command("check")
@@ -77,7 +103,10 @@ def models_import(
     folder: Annotated[Path, typer.Argument(help="New folder: the bundle.")],
     optics: Annotated[
         str,
-        typer.Option(help="Of its training data: numerical_aperture=1.49,pixel_size_um=0.0626,..."),
+        typer.Option(
+            help="Of its training data: numerical_aperture=1.49,pixel_size_um=0.0626,"
+            "emission_nm=525; also excitation_nm and interval_s."
+        ),
     ],
     normalisation: Annotated[
         Literal["maximum", "percentile"],
@@ -94,11 +123,18 @@ def models_import(
     ] = "extraction,propagation,reconstruction",
     specimen: Annotated[str, typer.Option(help="What it was trained on.")] = "",
     licence: Annotated[str, typer.Option(help="Of the weights; the authors' say MIT.")] = "MIT",
+    holder: Annotated[
+        str | None, typer.Option(help="Of the copyright: year and name [default: the authors].")
+    ] = None,
 ) -> None:
     """Make a bundle of a checkpoint that the authors of the method released.
 
-    No code of the file is run. Optics and normalisation cannot be read off a checkpoint, yet decide
-    what the network makes of an image: give those of the data it was trained with.
+    No code of the file is run: one that asks for it is refused. Three things are in no tensor, yet
+    decide what the network makes of an image. Give those of the data it was trained with.
+
+    Optics: aperture, pixel size and emission set how fine the structures are that it learned, so
+    that other optics can be told. Normalisation: its input and its scale of confidence are in units
+    of it. Dropout: it has no parameters; without it there is no confidence.
 
     Examples
     --------
@@ -109,7 +145,7 @@ def models_import(
 
     from tisr_scope.data.normalise import Normalisation
     from tisr_scope.networks.config import DropoutPlace
-    from tisr_scope.networks.model_import import import_checkpoint, parse_optics
+    from tisr_scope.networks.model_import import COPYRIGHT, import_checkpoint, parse_optics
 
     stages = tuple(part.strip() for part in dropout_in.split(",") if part.strip())
     for stage in stages:
@@ -128,6 +164,7 @@ def models_import(
         dropout_in=cast(tuple[DropoutPlace, ...], stages),
         specimen=specimen,
         licence=licence,
+        holder=holder or COPYRIGHT,
     )
     out.print(f"imported {bundle.path}: x{bundle.config.upscale}, confidence uncalibrated")
 

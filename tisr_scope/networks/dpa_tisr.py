@@ -6,7 +6,6 @@ those of the released state dict, wherever the released network has such a tenso
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -15,11 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tisr_scope.errors import DataError
-from tisr_scope.networks.alignment import DeformableAlignment, FlowAlignment, Map
-from tisr_scope.networks.attention import NeighbourhoodAttention
+from tisr_scope.networks.alignment import Map
 from tisr_scope.networks.blocks import SLOPE, ResidualBlocks, Upsampling, conv3
+from tisr_scope.networks.choices import chosen_alignment, chosen_flow, start_at_bilinear
 from tisr_scope.networks.config import DpaTisrConfig, paper, released, small
-from tisr_scope.networks.optical_flow import LightFlow, SPyNet
 from tisr_scope.networks.phase_space import PhaseAlignment, Spectrum, transform
 from tisr_scope.networks.propagation import BlockModules, Flows, ordered, run_branch
 from tisr_scope.networks.recompute import recomputed
@@ -36,22 +34,6 @@ __all__ = [
     "single_frame",
     "small",
 ]
-
-
-def _alignment(config: DpaTisrConfig, neighbours: int) -> nn.Module:
-    """Alignment of a block for one or for two neighbours."""
-    if config.alignment == "optical_flow":
-        return FlowAlignment(config.channels, neighbours)
-    if config.alignment == "neighbourhood_attention":
-        return NeighbourhoodAttention(config.channels, neighbours, config.attention_size)
-    return DeformableAlignment(
-        config.channels,
-        config.deformable_groups * neighbours // 2,
-        config.deformable_kernel,
-        config.offset_layers,
-        config.offset_reach_px,
-        neighbours,
-    )
 
 
 class DpaTisr(nn.Module):
@@ -77,10 +59,7 @@ class DpaTisr(nn.Module):
         self.recompute = False
         c, kind = config.channels, config.block_activation
         if config.has_flow:
-            if config.flow == "spynet":
-                self.spynet: SPyNet | LightFlow = SPyNet()
-            else:
-                self.spynet = LightFlow(config.flow_channels, config.flow_levels)
+            self.spynet = chosen_flow(config.flow, config.flow_channels, config.flow_levels)
         self.feat_extract = ResidualBlocks(
             1,
             c,
@@ -97,7 +76,7 @@ class DpaTisr(nn.Module):
         neighbours = 1 if self.slides else 2
         for index, name in enumerate(config.block_names if self.slides else config.branch_names):
             if config.temporal:
-                self.deform_align[name] = _alignment(config, neighbours)
+                self.deform_align[name] = chosen_alignment(config, neighbours)
                 if config.alignment == "dpa":
                     self.phase_align[name] = PhaseAlignment(
                         c,
@@ -127,15 +106,7 @@ class DpaTisr(nn.Module):
         self.upsamplemodule = Upsampling(c, fine, config.upscale)
         self.conv_hr = conv3(fine, fine)
         self.conv_last = conv3(fine, 2 if config.bayesian else 1)
-        self._start_at_bilinear()
-
-    def _start_at_bilinear(self) -> None:
-        last, scale = self.conv_last, self.config.initial_scale
-        assert last.bias is not None
-        with torch.no_grad():
-            last.weight.mul_(0.1)
-            last.bias.zero_()
-            last.bias[1:] = math.log(scale / (1 - scale))
+        start_at_bilinear(self.conv_last, config.initial_scale)
 
     @property
     def slides(self) -> bool:

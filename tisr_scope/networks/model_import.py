@@ -21,7 +21,31 @@ from tisr_scope.networks.dpa_tisr import parameter_count
 from tisr_scope.networks.published import EVERYWHERE, load_published
 
 SOURCE = "https://doi.org/10.5281/zenodo.12593629"
-"""Where the authors publish theirs; the licence there is MIT."""
+"""Where the authors publish theirs."""
+COPYRIGHT = "2024 liushuran2, https://github.com/liushuran2/Bayesian_DPA_TISR"
+"""Holder of their copyright, as the licence in their repository (MIT) names it."""
+_MIT = """MIT License
+
+Copyright (c) {holder}
+
+Permission is hereby granted, free of charge, to any person obtaining a copy
+of this software and associated documentation files (the "Software"), to deal
+in the Software without restriction, including without limitation the rights
+to use, copy, modify, merge, publish, distribute, sublicense, and/or sell
+copies of the Software, and to permit persons to whom the Software is
+furnished to do so, subject to the following conditions:
+
+The above copyright notice and this permission notice shall be included in all
+copies or substantial portions of the Software.
+
+THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR
+IMPLIED, INCLUDING BUT NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY,
+FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE
+AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER
+LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM,
+OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE
+SOFTWARE.
+"""
 
 
 def parse_optics(text: str) -> BundleOptics:
@@ -30,7 +54,7 @@ def parse_optics(text: str) -> BundleOptics:
     Raises
     ------
     BundleError
-        If a key is unknown, missing or no number.
+        If a key is unknown, missing or no number; aperture, pixel and emission are needed.
     """
     given: dict[str, str] = {}
     for part in text.split(","):
@@ -41,15 +65,22 @@ def parse_optics(text: str) -> BundleOptics:
             )
         given[key.strip()] = value.strip()
     try:
-        return BundleOptics.model_validate(given)
+        optics = BundleOptics.model_validate(given)
     except ValidationError as error:
         raise BundleError(
             f"the optics cannot be used: {problems(error)}", where="optics", remedy=_optics_help()
         ) from error
+    if optics.emission_nm is None:
+        raise BundleError(
+            "the optics lack emission_nm: with the aperture it sets what the network can resolve",
+            where="optics",
+            remedy=_optics_help(),
+        )
+    return optics
 
 
 def _optics_help() -> str:
-    return f"give {', '.join(BundleOptics.model_fields)}; the first two are needed"
+    return f"give {', '.join(BundleOptics.model_fields)}; the first two and emission_nm are needed"
 
 
 def import_checkpoint(
@@ -63,6 +94,7 @@ def import_checkpoint(
     dropout_in: tuple[DropoutPlace, ...] = EVERYWHERE,
     specimen: str = "",
     licence: str = "MIT",
+    holder: str = COPYRIGHT,
 ) -> Bundle:
     """Make a bundle of a released checkpoint.
 
@@ -83,6 +115,9 @@ def import_checkpoint(
     specimen : str
         What it was trained on.
     licence : str
+        SPDX name; the licence must go with the weights, so the card holds the text of MIT.
+    holder : str
+        Of the copyright: year and name.
 
     Raises
     ------
@@ -113,17 +148,25 @@ def import_checkpoint(
 
 - Imported from `{source.name}` (SHA-256 `{digest[:16]}...`).
 - The authors' checkpoints are at {SOURCE}.
+- Licence {licence}, copyright (c) {holder}.{" Its text is below." * (licence == "MIT")}
 - Said at the import, not read from the file: optics, normalisation ({rule.reference}), dropout
-  {dropout_rate:g} in {stages}, licence {licence}.
+  {dropout_rate:g} in {stages}, licence.
 - Its confidence is uncalibrated here: run `tisr calibrate` with pairs of your own.
 """
+    if licence == "MIT":
+        card += f"\n## Licence\n\n{_MIT.format(holder=holder)}"
     return save_bundle(
         target,
         network,
         normalisation=rule,
         optics=optics,
         training={
-            "imported_from": {"file": source.name, "sha256": digest, "source": SOURCE},
+            "imported_from": {
+                "file": source.name,
+                "sha256": digest,
+                "source": SOURCE,
+                "copyright": holder,
+            },
             "specimen": specimen or None,
             "parameters": parameter_count(network),
         },

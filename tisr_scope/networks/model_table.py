@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from tisr_scope.networks.bundle import Bundle
@@ -22,15 +21,11 @@ COLUMNS = (
 )
 
 
-@dataclass(frozen=True)
-class ModelRow:
-    """One bundle in words, in the order of :data:`COLUMNS`."""
+def model_row(bundle: Bundle) -> tuple[str, ...]:
+    """One bundle in words, in the order of :data:`COLUMNS`.
 
-    cells: tuple[str, ...]
-
-
-def model_row(bundle: Bundle) -> ModelRow:
-    """Row of a bundle; figures are those measured on recordings nothing was fitted to."""
+    Figures are those measured on recordings that nothing was fitted to.
+    """
     training, calibration = bundle.training, bundle.calibration or {}
     recordings = training.get("recordings")
     counted = len(recordings["train"]) if isinstance(recordings, dict) else 0
@@ -42,18 +37,41 @@ def model_row(bundle: Bundle) -> ModelRow:
     if optics is not None:
         trained += f", NA {optics.numerical_aperture:g}, {1e3 * optics.pixel_size_um:.1f} nm px"
     megabytes = (bundle.path / WEIGHTS).stat().st_size / 2**20
-    return ModelRow(
-        (
-            bundle.name,
-            trained,
-            f"x{bundle.config.upscale}",
-            f"{parameter_count(bundle.network()):,}",
-            f"{megabytes:.1f} MiB",
-            _psnr(calibration),
-            _errors(calibration),
-            bundle.licence,
-        )
+    return (
+        bundle.name,
+        trained,
+        f"x{bundle.config.upscale}",
+        f"{parameter_count(bundle.network()):,}",
+        f"{megabytes:.1f} MiB",
+        _psnr(calibration),
+        _errors(calibration),
+        bundle.licence,
     )
+
+
+def facts(bundle: Bundle) -> dict[str, str]:
+    """What the files of a bundle say beside its card."""
+    rule, optics = bundle.normalisation, bundle.optics
+    percentile = f" {rule.percentile:g}" if rule.reference == "percentile" else ""
+    told_at_import = bundle.training.get("imported_from")
+    origin = told_at_import if isinstance(told_at_import, dict) else {}
+    told = {
+        "licence": bundle.licence,
+        "copyright": origin.get("copyright"),
+        "imported from": origin.get("file"),
+        "file's SHA-256": origin.get("sha256"),
+        "published at": origin.get("source"),
+        "normalisation": f"{rule.reference}{percentile}",
+        "optics": ", ".join(f"{k} {v:g}" for k, v in optics.model_dump(exclude_none=True).items())
+        if optics
+        else "not said",
+        "dropout": f"{bundle.config.dropout_rate:g} in "
+        + (", ".join(bundle.config.dropout_in) or "no stage"),
+        "confidence": "calibrated" if bundle.calibration else "uncalibrated",
+        "weights": f"{parameter_count(bundle.network()):,} values",
+        "SHA-256": bundle.weights_hash,
+    }
+    return {name: str(value) for name, value in told.items() if value is not None}
 
 
 def _psnr(calibration: dict[str, Any]) -> str:
@@ -70,7 +88,7 @@ def _errors(calibration: dict[str, Any]) -> str:
     return "uncalibrated"
 
 
-def markdown(rows: Sequence[ModelRow]) -> str:
-    """Table for the readme."""
-    lines = [COLUMNS, ("---",) * len(COLUMNS), *(row.cells for row in rows)]
+def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Table for a readme."""
+    lines = [columns, ("---",) * len(columns), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"

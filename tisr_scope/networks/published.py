@@ -15,12 +15,13 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from tisr_scope.errors import BundleError
+from tisr_scope.errors import BundleError, UnsafeCheckpoint
 from tisr_scope.networks.assembled import assembled
 from tisr_scope.networks.bundle_files import check_finite
 from tisr_scope.networks.config import DpaTisrConfig, DropoutPlace
 from tisr_scope.networks.dpa_tisr import DpaTisr
 
+_PICKLE = b"\x80"
 EVERYWHERE: tuple[DropoutPlace, ...] = ("extraction", "propagation", "reconstruction")
 
 
@@ -48,17 +49,12 @@ def load_published(
 
     Raises
     ------
+    UnsafeCheckpoint
+        If it asks for anything but tensors and plain values; what it asks for is not run.
     BundleError
-        If the file cannot be read, holds more than tensors, or is of another network.
+        If the file cannot be read or is of another network.
     """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        raise BundleError(
-            f"the checkpoint cannot be read: {_first_line(error)}",
-            where=str(path),
-            remedy="download it again; a checkpoint may hold tensors and plain values only",
-        ) from error
+    content = _tensors_only(Path(path))
     state = _state_dict(content, str(path))
     check_finite(state, str(path))
     another = "give a checkpoint of the two-dimensional DPA-TISR"
@@ -110,6 +106,35 @@ def published_config(
             "dropout_in": dropout_in,
         }
     )
+
+
+def _tensors_only(path: Path) -> object:
+    """Content of a checkpoint, if it holds tensors and plain values alone."""
+    again = "download it again, and compare its size with the one at its source"
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(1)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        # PyTorch's own message recommends to read the file with its code.
+        asked = re.search(r"GLOBAL (\S+) was not an allowed", str(error))
+        if asked or start == _PICKLE:
+            raise UnsafeCheckpoint(
+                "reading the checkpoint would run code"
+                + (f": it asks for {asked[1]}" if asked else ", for all that can be told"),
+                where=str(path),
+                remedy="ask its authors for a state dict of tensors alone, or for safetensors; "
+                "nothing of the file was run",
+            ) from error
+        raise BundleError(
+            "the file is no checkpoint of PyTorch", where=str(path), remedy=again
+        ) from error
+    except Exception as error:  # damaged bytes fail in any way
+        raise BundleError(
+            f"the checkpoint cannot be read, it may be cut off: {_first_line(error)}",
+            where=str(path),
+            remedy=again,
+        ) from error
 
 
 def _first_line(error: Exception) -> str:

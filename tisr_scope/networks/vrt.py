@@ -22,7 +22,8 @@ from torch.utils.checkpoint import checkpoint
 from tisr_scope.errors import DataError
 from tisr_scope.networks.alignment import DeformableAlignment
 from tisr_scope.networks.blocks import SLOPE, Upsampling, conv3
-from tisr_scope.networks.optical_flow import FlowKind, LightFlow, SPyNet
+from tisr_scope.networks.choices import chosen_flow, start_at_bilinear
+from tisr_scope.networks.optical_flow import FlowKind
 from tisr_scope.networks.window_attention import CLIP, AttentionBlock
 from tisr_scope.profiles.schema import Frozen
 
@@ -52,6 +53,8 @@ class VrtConfig(Frozen):
     flow_channels: Count = 16
     flow_levels: Count = 4
     """Both of the light flow network only."""
+    initial_scale: Annotated[float, Field(gt=0, lt=1)] = 0.03
+    """Laplace scale that an untrained Bayesian network predicts."""
 
     @model_validator(mode="after")
     def _fits(self) -> VrtConfig:
@@ -140,11 +143,7 @@ class Vrt(nn.Module):
         self.config = config
         self.recompute = False
         c, fine = config.channels, config.output_channels
-        self.spynet: SPyNet | LightFlow = (
-            SPyNet()
-            if config.flow == "spynet"
-            else LightFlow(config.flow_channels, config.flow_levels)
-        )
+        self.spynet = chosen_flow(config.flow, config.flow_channels, config.flow_levels)
         self.feat_extract = conv3(1, c)
         steps = config.scales - 1
         self.down = nn.ModuleList(nn.Conv2d(4 * c, c, 1) for _ in range(steps))
@@ -159,11 +158,7 @@ class Vrt(nn.Module):
         self.upsamplemodule = Upsampling(c, fine, config.upscale)
         self.conv_hr = conv3(fine, fine)
         self.conv_last = conv3(fine, 2 if config.bayesian else 1)
-        with torch.no_grad():
-            self.conv_last.weight.mul_(0.1)
-            assert self.conv_last.bias is not None
-            self.conv_last.bias.zero_()
-            self.conv_last.bias[1:] = -3.5
+        start_at_bilinear(self.conv_last, config.initial_scale)
 
     @property
     def minimum_size(self) -> int:
