@@ -60,7 +60,7 @@ def _slope(
     return gradient, curvature
 
 
-def _survey(
+def survey(
     overlaps: Sequence[Overlap], samples: Float[np.ndarray, " 2"]
 ) -> Float[np.ndarray, " 2"]:
     """Best of the shifts up to one sample either way, a quarter of a sample apart."""
@@ -83,7 +83,7 @@ def _survey(
     return place
 
 
-def _climb(
+def climb(
     overlaps: Sequence[Overlap],
     samples: Float[np.ndarray, " 2"],
     place: Float[np.ndarray, " 2"],
@@ -132,9 +132,9 @@ def refine_carrier(
     carrier = np.asarray(start, np.float64)
     orders = bands.spectra.shape[1] - 1
     pairs = compare(bands, power, carrier, orders, amplitudes)
-    carrier = carrier + _climb(pairs, samples, _survey(pairs, samples))
+    carrier = carrier + climb(pairs, samples, survey(pairs, samples))
     pairs = compare(bands, power, carrier, orders, amplitudes)
-    rest = _climb(pairs, samples, np.zeros(2))
+    rest = climb(pairs, samples, np.zeros(2))
     # Too little for other filters; only the wave is still to be taken off.
     final = [shifted(one, rest) for one in pairs]
     return FineCarrier(carrier + rest, carrier_covariance(final)), final

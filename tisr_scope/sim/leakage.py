@@ -123,6 +123,7 @@ def leakage(bands: BandSpectra, power: SamplePower, one: Overlap) -> Leakage:
         Of its bands 0 and 1, the carrier removed.
     """
     filters, pixels = one.filters, bands.shape[0] * bands.shape[1]
+    assert filters is not None
     filtered = bands.spectra[:, 0] * filters.lower
     # Band 0 is real: its mirrored filter gives the conjugate image.
     lower = torch.fft.ifft2(filtered)

@@ -95,8 +95,8 @@ class Overlap:
         Positions from the centre of the field, in micrometres.
     carrier : array, shape (2,)
         kx, ky that was removed.
-    filters : PairFilters
-        That brought the bands to one transfer.
+    filters : PairFilters, optional
+        That brought the bands to one transfer, in two dimensions.
     """
 
     product: Complex[Tensor, "time y x"]
@@ -105,7 +105,7 @@ class Overlap:
     y: Float[Tensor, " y"]
     x: Float[Tensor, " x"]
     carrier: Float[np.ndarray, " 2"]
-    filters: PairFilters
+    filters: PairFilters | None = None
 
 
 @dataclass(frozen=True)
