@@ -71,7 +71,7 @@ class AgreementMap:
     step: tuple[float, float]
 
 
-def agreement(bands: BandSpectra, largest: float) -> AgreementMap:
+def agreement(bands: BandSpectra, largest: float, coherent: bool = False) -> AgreementMap:
     """How far bands 0 and 1 agree at every shift, in units of chance agreement.
 
     For weighted bands X0, X1 this is ``|sum conj(X0(f)) X1(f + k)|^2`` over the sum of the squared
@@ -86,6 +86,8 @@ def agreement(bands: BandSpectra, largest: float) -> AgreementMap:
         Of one orientation.
     largest : float
         Shift up to which the map reaches, cycles per micrometre.
+    coherent : bool
+        Whether the pattern is the same in all images, as in the sections of a focal series.
     """
     height, width = bands.shape
     fy, fx = bands.frequencies()
@@ -125,7 +127,8 @@ def agreement(bands: BandSpectra, largest: float) -> AgreementMap:
             # Seen from the centre of the field, neighbouring shifts differ by a factor of -1;
             # half way between them both hold the same share of a carrier.
             both = (along - along.roll(-1, -1)) / math.sqrt(2) if half_x else along
-            row.append(squared(both).sum(dim=0) / chance)
+            total = squared(both.sum(dim=0)) if coherent else squared(both).sum(dim=0)
+            row.append(total / chance)
         halves.append(torch.stack(row))
     ky, kx = (
         torch.cat([torch.arange((n + 1) // 2), torch.arange(-(n // 2), 0)]).double() * s
@@ -147,7 +150,7 @@ def _lag_window(full: Sequence[int], device: torch.device) -> Float[Tensor, "y x
 
 
 def coarse_carrier(
-    bands: BandSpectra, nominal: Float[np.ndarray, " 2"] | None = None
+    bands: BandSpectra, nominal: Float[np.ndarray, " 2"] | None = None, coherent: bool = False
 ) -> CoarseCarrier:
     """Carrier to half a frequency sample, and how far its peak stands out.
 
@@ -157,14 +160,17 @@ def coarse_carrier(
         Of one orientation.
     nominal : array, shape (2,), optional
         Where it should lie; else a ring of 0.75 to 1.1 cut-off frequencies is searched.
+    coherent : bool
+        Whether the pattern is the same in all images, as in the sections of a focal series.
     """
     otf = bands.otf
     low, high = (edge * otf.cutoff for edge in SEARCH_WITHOUT_NOMINAL)
     asked = 0.0 if nominal is None else (1 + SEARCH_AROUND_NOMINAL) * float(np.hypot(*nominal))
     times = bands.spectra.shape[0]
-    some = np.unique(np.linspace(0, times - 1, COARSE_TIME_POINTS).round().astype(int))
+    used = times if coherent else COARSE_TIME_POINTS
+    some = np.unique(np.linspace(0, times - 1, used).round().astype(int))
     few = BandSpectra(bands.spectra[some], bands.noise[some], bands.extent_um, bands.pixel_um, otf)
-    found = agreement(few, max(high, asked))
+    found = agreement(few, max(high, asked), coherent)
     power = found.power
     half = torch.tensor([0.0, 0.5], dtype=torch.float64, device=power.device)
     ky = (found.ky[None, :] + half[:, None] * found.step[0])[:, None, :, None]

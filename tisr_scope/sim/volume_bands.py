@@ -22,7 +22,7 @@ from tisr_scope.sim.volume_optics import VolumeOptics
 TAPER_PX = 8
 FADE_UM = 1.0
 """Depth over which the series fades from its last section to its first one."""
-SPOILT_UM = 0.25
+SPOILT_UM = 0.75
 ORDERS = 2
 
 

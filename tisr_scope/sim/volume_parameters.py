@@ -22,7 +22,6 @@ from tisr_scope.sim.volume_bands import ORDERS, VolumeBands, sample_power, volum
 from tisr_scope.sim.volume_optics import VolumeOptics
 
 MINIMUM_SECTIONS = 6
-COARSE_SECTIONS = 5
 MINIMUM_MODULATION = (0.1, 0.1)
 """Of orders 1 and 2; below, an order would add noise and no detail."""
 
@@ -174,18 +173,13 @@ def _coarse(
     pixel_um: float,
     nominal: Float[np.ndarray, " 2"] | None,
 ) -> CoarseCarrier:
-    """Carrier of order 2, from the brightest details of some sections, each by itself.
-
-    It lies where that of two beams does, and does not change along the axis.
-    """
-    detail = frames.mean(dim=0).var(dim=(-2, -1))
-    chosen = detail.topk(min(COARSE_SECTIONS, len(detail))).indices
+    """Carrier of order 2: it lies where that of two beams does, and is the same in all sections."""
     otf = incoherent_otf(optics.numerical_aperture, optics.emission_nm)
-    planes = band_spectra(frames[:, chosen].transpose(0, 1), steps, ORDERS, otf, pixel_um)
+    planes = band_spectra(frames.transpose(0, 1), steps, ORDERS, otf, pixel_um)
     pair = BandSpectra(
         planes.spectra[:, [0, 2]], planes.noise[:, [0, 2]], planes.extent_um, pixel_um, otf
     )
-    return coarse_carrier(pair, None if nominal is None else 2 * nominal)
+    return coarse_carrier(pair, None if nominal is None else 2 * nominal, coherent=True)
 
 
 def _trust(coarse: CoarseCarrier, orientation: int, guided: bool, where: str) -> None:
