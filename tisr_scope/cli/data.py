@@ -65,7 +65,23 @@ def reconstruct(
     ] = None,
     channel: Annotated[int, typer.Option(min=1, help="Channel of that profile.")] = 1,
     orientations: Annotated[int, typer.Option(min=1, help="Of a raw stack.")] = 3,
-    phases: Annotated[int, typer.Option(min=3, help="Of a raw stack; they run fastest.")] = 3,
+    phases: Annotated[
+        int | None, typer.Option(min=3, help="Of a raw stack [default: 3, or 5 with sections].")
+    ] = None,
+    sections: Annotated[
+        int | None, typer.Option(min=1, help="Focal planes of a raw 3D stack (three beams).")
+    ] = None,
+    z_step_um: Annotated[
+        float | None, typer.Option(min=0, help="Distance of sections [default: the file's].")
+    ] = None,
+    axes: Annotated[
+        str, typer.Option(help="Order of the frames of a 3D stack, slowest first.")
+    ] = "TOZPYX",
+    refractive_index: Annotated[float, typer.Option(min=1, help="Of the immersion, 3D.")] = 1.515,
+    excitation_nm: Annotated[float, typer.Option(min=1, help="Of a 3D stack.")] = 488.0,
+    excitation_na: Annotated[
+        float | None, typer.Option(help="Of the outer beams, 3D [default: from the stripes].")
+    ] = None,
     pixel_size_um: Annotated[float, typer.Option(help="Of a raw stack, in the sample.")] = 0.0626,
     numerical_aperture: Annotated[float, typer.Option(help="Detection NA of a raw stack.")] = 1.49,
     emission_nm: Annotated[float, typer.Option(help="Of a raw stack.")] = 525.0,
@@ -83,15 +99,41 @@ def reconstruct(
     `tisr reconstruct raw.tif out --orders 2 --orientations 5 --phases 5 --report`
 
     `tisr reconstruct thick.tif out --attenuation 0.9 --refine-phases --allow-weak`
+
+    `tisr reconstruct series.tif out --sections 24 --z-step-um 0.125 --axes TOZPYX`
     """
     from tisr_scope.profiles.library import load_profile
     from tisr_scope.sim.estimation import Estimation
     from tisr_scope.sim.files import reconstruct_raw_file, reconstruct_recording
     from tisr_scope.sim.reconstruct import WienerSettings
+    from tisr_scope.sim.volume_files import SeriesLayout, reconstruct_series_file
 
     settings = WienerSettings(wiener, apodisation, attenuation, attenuation_width, positivity)
     estimation = Estimation(orders, refine_phases, allow_weak, background, correct_drift)
-    if source.is_dir():
+    if sections is not None:
+        _only_flat(
+            source, report, orders > 1, refine_phases, allow_weak, correct_drift, otf, profile
+        )
+        layout = SeriesLayout(
+            sections, axes, orientations, phases or 5, z_step_um, pixel_size_um, interval_s
+        )
+        with progress_bar("reconstructing") as progress:
+            volume = reconstruct_series_file(
+                source,
+                folder,
+                layout,
+                numerical_aperture=numerical_aperture,
+                emission_nm=emission_nm,
+                excitation_nm=excitation_nm,
+                immersion_index=refractive_index,
+                excitation_na=excitation_na,
+                background=background,
+                settings=settings,
+                device=device,
+                progress=progress,
+            )
+        files = [volume]
+    elif source.is_dir():
         with progress_bar("reconstructing") as progress:
             files = reconstruct_recording(
                 source,
@@ -109,7 +151,7 @@ def reconstruct(
                 source,
                 folder,
                 orientations=orientations,
-                phases=phases,
+                phases=phases or 3,
                 pixel_size_um=pixel_size_um,
                 numerical_aperture=numerical_aperture,
                 emission_nm=emission_nm,
@@ -127,6 +169,16 @@ def reconstruct(
         out.print(f"wrote {file}")
         if report:
             _print_report(file)
+
+
+def _only_flat(source: Path, *asked: object) -> None:
+    """Say what there is for single planes only, rather than leave it out in silence."""
+    names = ["report", "orders", "refine-phases", "allow-weak", "correct-drift", "otf", "profile"]
+    refused = [f"--{name}" for name, value in zip(names, asked, strict=True) if value]
+    if refused:
+        raise typer.BadParameter(f"not with --sections: {', '.join(refused)}")
+    if source.is_dir():
+        raise typer.BadParameter(f"{source} is a folder; --sections goes with a raw stack")
 
 
 def _print_report(image: Path) -> None:

@@ -158,7 +158,7 @@ def reconstruct_recording(
             where=str(recording.path),
             remedy="record in paired mode, or a time-lapse with widefield: pattern_mean",
         )
-    _new_folder(out)
+    new_folder(out)
     jobs = [(c, p) for c in range(len(recording.channels)) for p in range(recording.positions)]
     files = []
     for done, (channel, position) in enumerate(jobs):
@@ -288,7 +288,7 @@ def reconstruct_raw_file(
         background = np.full(background.shape, estimation.background)
     frames -= background[:, :, None, None, None].astype(np.float32)
     otf = detection_otf(numerical_aperture, emission_nm, otf_file)
-    _new_folder(out)
+    new_folder(out)
     result = reconstruct_stack(
         frames,
         otf,
@@ -342,7 +342,8 @@ def read_stack(path: Path) -> Num[np.ndarray, "frame y x"]:
     return data.reshape(-1, *data.shape[-2:])
 
 
-def _new_folder(out: Path) -> None:
+def new_folder(out: Path) -> None:
+    """Make the folder for the images; refuse one that holds something already."""
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(

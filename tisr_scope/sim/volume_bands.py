@@ -22,7 +22,7 @@ from tisr_scope.sim.volume_optics import VolumeOptics
 TAPER_PX = 8
 FADE_UM = 1.0
 """Depth over which the series fades from its last section to its first one."""
-SPOILT_UM = 0.75
+SPOILT_UM = 0.5
 ORDERS = 2
 
 
@@ -50,7 +50,9 @@ class VolumeBands:
     section_um: float
     optics: VolumeOptics
 
-    def frequencies(self) -> tuple[Float[Tensor, "z 1 1"], Float[Tensor, "y 1"], Float[Tensor, "x"]]:
+    def frequencies(
+        self,
+    ) -> tuple[Float[Tensor, "z 1 1"], Float[Tensor, "y 1"], Float[Tensor, x]]:
         """Fz, fy and fx, in cycles per micrometre."""
         spacing = (self.section_um, self.pixel_um, self.pixel_um)
         real = self.spectra.real.dtype
@@ -72,9 +74,7 @@ def fade_weights(length: int, device: torch.device) -> Float[Tensor, " section"]
     return torch.sin(0.5 * math.pi * part).square()
 
 
-def faded(
-    volume: Float[Tensor, "*batch z y x"], length: int
-) -> Float[Tensor, "*batch zz y x"]:
+def faded(volume: Float[Tensor, "*batch z y x"], length: int) -> Float[Tensor, "*batch zz y x"]:
     """Series with ``length`` sections more, that go from the last one over to the first one."""
     weight = fade_weights(length, volume.device)[:, None, None]
     bridge = volume[..., -1:, :, :] * (1 - weight) + volume[..., :1, :, :] * weight
@@ -113,9 +113,7 @@ def volume_bands(
             for one in (band0.to(bands.dtype), *bands.unbind(dim=1))
         ]
     )
-    found = VolumeBands(
-        spectra, torch.zeros(ORDERS + 1), sections, pixel_um, section_um, optics
-    )
+    found = VolumeBands(spectra, torch.zeros(ORDERS + 1), sections, pixel_um, section_um, optics)
     fz, fy, fx = found.frequencies()
     radius = torch.sqrt(fy.square() + fx.square())
     outside = radius > 1.02 * optics.cutoff

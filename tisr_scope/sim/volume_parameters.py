@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,13 @@ from tisr_scope.sim.modulation import Harmonics, harmonics
 from tisr_scope.sim.optics import incoherent_otf
 from tisr_scope.sim.overlap import Overlap, shifted
 from tisr_scope.sim.trust import MAXIMUM_RIVAL, MINIMUM_QUALITY, MINIMUM_QUALITY_NEAR_NOMINAL
-from tisr_scope.sim.volume_bands import ORDERS, VolumeBands, sample_power, volume_bands, volume_overlap
+from tisr_scope.sim.volume_bands import (
+    ORDERS,
+    VolumeBands,
+    sample_power,
+    volume_bands,
+    volume_overlap,
+)
 from tisr_scope.sim.volume_optics import VolumeOptics
 
 MINIMUM_SECTIONS = 6
@@ -164,6 +170,28 @@ def estimate_volume(
         pixel_size_um=pixel_um,
         section_um=section_um,
     )
+
+
+def measured_optics(
+    frames: Float[Tensor, "orientation phase z y x"] | Float[np.ndarray, "orientation phase z y x"],
+    optics: VolumeOptics,
+    pixel_um: float,
+    where: str = "3D SIM stack",
+) -> VolumeOptics:
+    """Optics with the aperture of the outer beams that the stripes in the frames have.
+
+    Raises
+    ------
+    ReconstructionError
+        Where no stripes are found that can be trusted.
+    """
+    series = torch.as_tensor(frames).to(torch.float32)
+    lengths = []
+    for o in range(series.shape[0]):
+        coarse = _coarse(series[o], regular_phases(series.shape[1]), optics, pixel_um, None)
+        _trust(coarse, o, False, where)
+        lengths.append(float(np.hypot(*coarse.carrier)) / 2)
+    return replace(optics, excitation_na=1e-3 * optics.excitation_nm * float(np.mean(lengths)))
 
 
 def _coarse(

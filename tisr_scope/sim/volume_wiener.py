@@ -11,7 +11,7 @@ Negative values are kept: they are the two-sided noise of a linear estimate arou
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,39 +22,16 @@ from torch.nn import functional
 
 from tisr_scope.errors import ReconstructionError
 from tisr_scope.sim.bands import crop_axis, separate_bands
-from tisr_scope.sim.optics import centred_axes
+from tisr_scope.sim.optics import apodisation, centred_axes, notch
 from tisr_scope.sim.overlap import SamplePower
 from tisr_scope.sim.volume_bands import ORDERS, fade_length, faded, sample_power, volume_bands
 from tisr_scope.sim.volume_optics import VolumeOptics
 from tisr_scope.sim.volume_parameters import VolumeParameters
+from tisr_scope.sim.wiener_settings import WienerSettings
 
 UPSCALE = 2
 BORDER_PX = 12
 """Repeated edge pixels around the field, which fade out."""
-
-
-@dataclass(frozen=True)
-class VolumeSettings:
-    """How the bands are put together.
-
-    Attributes
-    ----------
-    parameter : float or None
-        Constant Wiener parameter w; None weighs noise against the measured spectrum of the sample.
-    apodisation_power : float
-        Power of the cosine that falls to 0 at the extended cut-offs; 0 leaves it out.
-    """
-
-    parameter: float | None = None
-    apodisation_power: float = 1.0
-
-    def __post_init__(self) -> None:
-        fits = self.parameter is None or 0 < self.parameter < 10
-        if not fits or self.apodisation_power < 0:
-            raise ReconstructionError(
-                f"{self} is out of range",
-                remedy="0 < parameter < 10, apodisation_power >= 0",
-            )
 
 
 @dataclass(frozen=True)
@@ -82,7 +59,7 @@ class VolumePlan:
     ----------
     parameters : VolumeParameters
     optics : VolumeOptics
-    settings : VolumeSettings
+    settings : WienerSettings
     shape : tuple of int
         Sections, height and width of the series.
     power : SamplePower
@@ -96,7 +73,7 @@ class VolumePlan:
         self,
         parameters: VolumeParameters,
         optics: VolumeOptics,
-        settings: VolumeSettings,
+        settings: WienerSettings,
         shape: tuple[int, int, int],
         power: SamplePower,
         noise: float,
@@ -120,11 +97,21 @@ class VolumePlan:
         )
         fz, fy, fx = self.coarse.frequencies()
         radius = torch.sqrt(fy.square() + fx.square())
-        self.transfers = [self.optics.transfer(radius, fz, n) for n in range(ORDERS + 1)]
+        self.weights = [
+            self.optics.transfer(radius, fz, n) * self._share(radius, settings)
+            for n in range(ORDERS + 1)
+        ]
         self.gain = self._gain(settings, power, noise)
 
+    def _share(
+        self, radius: Float[Tensor, "y x"], settings: WienerSettings
+    ) -> Float[Tensor, "y x"]:
+        """Weight of a band around its centre, where attenuation takes away what is out of focus."""
+        width = settings.attenuation_width * self.optics.cutoff
+        return notch(radius, settings.attenuation, width)
+
     def _gain(
-        self, settings: VolumeSettings, power: SamplePower, noise: float
+        self, settings: WienerSettings, power: SamplePower, noise: float
     ) -> Float[Tensor, "z y x"]:
         """Apodisation over the sum of the squared transfer functions of all bands."""
         fz, fy, fx = self.fine.frequencies()
@@ -136,7 +123,8 @@ class VolumePlan:
                 # The band holds at g what the camera saw at g + order k.
                 radius = torch.sqrt((fy + order * ky).square() + (fx + order * kx).square())
                 seen = self.optics.transfer(radius, fz, order)
-                total += float(amplitude[abs(order)]) ** 2 * seen.square()
+                share = self._share(radius, settings)
+                total += float(amplitude[abs(order)]) ** 2 * share * seen.square()
         lateral = fy.square() + fx.square()
         if settings.parameter is None:
             floor = noise / power(torch.sqrt(lateral + fz.square()))
@@ -146,14 +134,16 @@ class VolumePlan:
             lateral / self.optics.extended_cutoff**2
             + (fz / self.optics.extended_axial_cutoff).square()
         )
-        shape = torch.cos(0.5 * math.pi * rho.clamp(max=1)).clamp(min=0)
-        gain: Tensor = shape.pow(settings.apodisation_power) * (rho < 1) / (total + floor)
+        soft = apodisation(rho, 1.0, settings.apodisation_power) * (rho < 1)
+        gain: Tensor = soft / (total + floor)
         # Light is neither made nor lost: the mean of the volume is that of the wide field.
         return gain / (gain[0, 0, 0] * len(self.amplitude))
 
     def _enlarged(self, spectrum: Tensor) -> Tensor:
         """Real-space band on the fine grid, pixel centres kept (``align_corners=False``)."""
-        for axis, small, large in zip((-2, -1), self.coarse.shape[1:], self.fine.shape[1:], strict=True):
+        for axis, small, large in zip(
+            (-2, -1), self.coarse.shape[1:], self.fine.shape[1:], strict=True
+        ):
             # Between the centres of fine and coarse pixels lies a part of a pixel.
             f = torch.fft.fftfreq(small, device=self.device)
             moved = torch.polar(torch.ones_like(f), 2 * math.pi * f * (0.5 / UPSCALE - 0.5))
@@ -191,7 +181,7 @@ class VolumePlan:
             band0, others = separate_bands(series.transpose(0, 1), steps, ORDERS)
             for order, band in enumerate((band0, *others.unbind(dim=1))):
                 wide = faded(_bordered(band), self.length)
-                spectrum = torch.fft.fftn(wide, dim=(-3, -2, -1)) * self.transfers[order]
+                spectrum = torch.fft.fftn(wide, dim=(-3, -2, -1)) * self.weights[order]
                 placed = self._enlarged(spectrum)
                 if order:
                     rows, columns = (
@@ -229,31 +219,34 @@ def plan_volume(
     frames: Float[Tensor, "orientation phase z y x"],
     parameters: VolumeParameters,
     optics: VolumeOptics,
-    settings: VolumeSettings | None = None,
+    settings: WienerSettings | None = None,
     device: str | torch.device = "cpu",
 ) -> VolumePlan:
     """Plan for the light level and sample of these frames."""
+    settings = settings or WienerSettings()
+    if settings.positivity:
+        raise ReconstructionError(
+            "positivity is for two-dimensional images", remedy="leave it at 0 for volumes"
+        )
     steps = torch.as_tensor(parameters.steps_rad)
     pixel, section = parameters.pixel_size_um, parameters.section_um
     bands = volume_bands(frames[0].to(torch.float32).cpu(), steps, optics, pixel, section)
     power = sample_power(bands)
     shape = (frames.shape[2], frames.shape[3], frames.shape[4])
     noise = float(bands.noise.mean())
-    return VolumePlan(
-        parameters, optics, settings or VolumeSettings(), shape, power, noise, device
-    )
+    return VolumePlan(parameters, optics, settings or WienerSettings(), shape, power, noise, device)
 
 
 def reconstruct_volume(
     frames: Float[Tensor, "time orientation phase z y x"] | Float[np.ndarray, ...],
     parameters: VolumeParameters,
     optics: VolumeOptics,
-    settings: VolumeSettings | None = None,
+    settings: WienerSettings | None = None,
     *,
     device: str | torch.device = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> Float[np.ndarray, "time z fy fx"]:
-    """Super-resolved volumes of one region, one time point after the other.
+    """Super-resolved volumes of one region.
 
     Parameters
     ----------
@@ -262,7 +255,8 @@ def reconstruct_volume(
     parameters : VolumeParameters
         Of this region; they serve all time points.
     optics : VolumeOptics
-    settings : VolumeSettings, optional
+    settings : WienerSettings, optional
+        Without positivity.
     device : str or torch.device
     progress : callable, optional
         Called with (done, total) time points.
@@ -277,21 +271,39 @@ def reconstruct_volume(
     ReconstructionError
         If frames and parameters do not belong together.
     """
-    series = torch.as_tensor(frames)
-    series = series[None] if series.ndim == 5 else series
-    wanted = (len(parameters.carrier), len(parameters.steps_rad))
-    if series.ndim != 6 or tuple(series.shape[1:3]) != wanted:
-        raise ReconstructionError(
-            f"frames of shape {tuple(series.shape)} do not fit parameters of {wanted} "
-            "(orientation, phase)",
-            remedy="estimate the parameters from these frames",
+    series = frames[None] if frames.ndim == 5 else frames
+    return np.stack(
+        list(
+            volumes(series, parameters, optics, settings, device=device, progress=progress),
         )
-    plan = plan_volume(series[0], parameters, optics, settings, device)
-    volumes = []
+    )
+
+
+def volumes(
+    series: Iterable[Float[Tensor, "orientation phase z y x"] | Float[np.ndarray, ...]],
+    parameters: VolumeParameters,
+    optics: VolumeOptics,
+    settings: WienerSettings | None = None,
+    *,
+    device: str | torch.device = "cpu",
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[Float[np.ndarray, "z fy fx"]]:
+    """The same one time point after the other, so that only one is held in memory."""
+    wanted = (len(parameters.carrier), len(parameters.steps_rad))
+    total = len(series) if isinstance(series, Sized) else 0
+    plan: VolumePlan | None = None
     for t, one in enumerate(series):
         if progress:
-            progress(t, len(series))
-        volumes.append(plan.volume(one.to(torch.float32)).cpu().numpy())
+            progress(t, total)
+        frames = torch.as_tensor(one).to(torch.float32)
+        known = frames.shape[2:] if plan is None else plan.shape
+        if frames.ndim != 5 or (tuple(frames.shape[:2]), frames.shape[2:]) != (wanted, known):
+            raise ReconstructionError(
+                f"frames of shape {tuple(frames.shape)} do not fit parameters of {wanted} "
+                "(orientation, phase)",
+                remedy="give (orientation, phase, z, y, x), or estimate the parameters anew",
+            )
+        plan = plan or plan_volume(frames, parameters, optics, settings, device)
+        yield plan.volume(frames).cpu().numpy()
     if progress:
-        progress(len(series), len(series))
-    return np.stack(volumes)
+        progress(total, total)
