@@ -114,7 +114,7 @@ def volume_bands(
         ]
     )
     found = VolumeBands(spectra, torch.zeros(ORDERS + 1), sections, pixel_um, section_um, optics)
-    fz, fy, fx = found.frequencies()
+    _, fy, fx = found.frequencies()
     radius = torch.sqrt(fy.square() + fx.square())
     outside = radius > 1.02 * optics.cutoff
     if int(outside.sum()) < 64:

@@ -127,7 +127,7 @@ class VolumeOptics:
         table = self._table.to(device=kr.device, dtype=kr.dtype)
         row = kr / self.cutoff * (LATERAL_SAMPLES - 1)
         column = kz.abs() / self._reach * (AXIAL_SAMPLES - 1)
-        row, column = torch.broadcast_tensors(row, column)
+        row, column = row + torch.zeros_like(column), column + torch.zeros_like(row)
         outside = (row >= LATERAL_SAMPLES - 1) | (column >= AXIAL_SAMPLES - 1)
         r = row.clamp(max=LATERAL_SAMPLES - 1.001)
         c = column.clamp(max=AXIAL_SAMPLES - 1.001)
@@ -135,7 +135,8 @@ class VolumeOptics:
         pr, pc = r - r0, c - c0
         low = table[r0, c0] * (1 - pc) + table[r0, c0 + 1] * pc
         high = table[r0 + 1, c0] * (1 - pc) + table[r0 + 1, c0 + 1] * pc
-        return (low * (1 - pr) + high * pr).masked_fill(outside, 0.0)
+        value: Tensor = low * (1 - pr) + high * pr
+        return value.masked_fill(outside, 0.0)
 
     def in_one_plane(self) -> DetectionOtf:
         """Transfer at axial frequency 0: that of the sum over the focal series."""

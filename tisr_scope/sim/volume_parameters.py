@@ -259,7 +259,9 @@ def _refined(
 
     def compare(carrier: Float[np.ndarray, " 2"]) -> list[Overlap]:
         return [
-            volume_overlap(bands, power, n, carrier, TYPICAL_AMPLITUDES[n - 1 : n + 1])
+            volume_overlap(
+                bands, power, n, carrier, (TYPICAL_AMPLITUDES[n - 1], TYPICAL_AMPLITUDES[n])
+            )
             for n in range(1, ORDERS + 1)
         ]
 
