@@ -52,7 +52,7 @@ class VolumeBands:
 
     def frequencies(
         self,
-    ) -> tuple[Float[Tensor, "z 1 1"], Float[Tensor, "y 1"], Float[Tensor, x]]:
+    ) -> tuple[Float[Tensor, "z 1 1"], Float[Tensor, "y 1"], Float[Tensor, " x"]]:
         """Fz, fy and fx, in cycles per micrometre."""
         spacing = (self.section_um, self.pixel_um, self.pixel_um)
         real = self.spectra.real.dtype

@@ -138,7 +138,8 @@ def _table(ax: Axes, parameters: VolumeParameters, optics: VolumeOptics) -> None
     ax.set_title("Stripes")
     lines = ["     period    angle  order  modulation"]
     for o, (kx, ky) in enumerate(parameters.carrier):
-        place = f"{o + 1:>2} {1e3 / np.hypot(kx, ky):6.1f} nm {np.degrees(np.arctan2(ky, kx)) % 180:5.1f}°"
+        angle = np.degrees(np.arctan2(ky, kx)) % 180
+        place = f"{o + 1:>2} {1e3 / np.hypot(kx, ky):6.1f} nm {angle:5.1f}°"
         for n, (depth, error) in enumerate(
             zip(parameters.modulation[o], parameters.modulation_se[o], strict=True), 1
         ):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import tifffile
+import torch
 from jaxtyping import Float, Num
 
 from tisr_scope.data.raw_stack import RawStack, read_raw_stack
@@ -122,7 +123,7 @@ def reconstruct_series_file(
     )
     offset = _offset(stack.frames[0, 0], background)
     series = _Series(stack.frames, offset)
-    first = next(iter(series))
+    first = torch.from_numpy(next(iter(series)))
     check_series(first, optics, section, str(path))
     if excitation_na is None:
         optics = measured_optics(first, optics, pixel, str(path))
@@ -139,8 +140,8 @@ def reconstruct_series_file(
     write_volumes(image_path, made, shape, pixel / UPSCALE, section, interval)
     write_volume_figure(
         out / f"{path.stem}_figure.png",
-        first.mean(axis=(0, 1)),
-        tifffile.imread(image_path).reshape(shape)[0] if times == 1 else _first(image_path, shape),
+        first.mean(dim=(0, 1)).numpy(),
+        tifffile.imread(image_path, key=range(sections)),
         parameters,
         optics,
         path.name,
@@ -247,8 +248,3 @@ def _spacing(stack: RawStack, layout: SeriesLayout, path: Path) -> tuple[float, 
             remedy="state --pixel-size-um and --z-step-um",
         )
     return pixel, section
-
-
-def _first(path: Path, shape: tuple[int, ...]) -> Float[np.ndarray, "z y x"]:
-    planes: Float[np.ndarray, "z y x"] = tifffile.imread(path, key=range(shape[1]))
-    return planes
