@@ -35,10 +35,18 @@ class Series:
 
     def truth(self) -> np.ndarray:
         """Sample with two pixels per camera pixel and one section per section, nothing else off."""
-        shape = self.sample.shape
-        fz, fy, fx = frequencies(shape)
+        fz, fy, fx = frequencies(self.sample.shape)
         inside = (abs(fz) < 0.5 / SECTION_UM) & (abs(fy) < 1 / PIXEL_UM) & (abs(fx) < 1 / PIXEL_UM)
-        spectrum = fft.fftn(self.sample) * inside * half_sample(shape)
+        return self._sampled(inside)
+
+    def perfect(self) -> np.ndarray:
+        """The same, cut sharply at the extended cut-offs of 3D SIM."""
+        fz, fy, fx = frequencies(self.sample.shape)
+        across, along = extended_cutoffs()
+        return self._sampled((abs(fz) < along) & (fy**2 + fx**2 < across**2))
+
+    def _sampled(self, inside: np.ndarray) -> np.ndarray:
+        spectrum = fft.fftn(self.sample) * inside * half_sample(self.sample.shape)
         fine = fft.ifftn(spectrum).real[::OVER_Z, :: OVER // 2, :: OVER // 2]
         m, mz = 2 * MARGIN, MARGIN_Z
         return fine[mz:-mz, m:-m, m:-m]

@@ -121,11 +121,11 @@ def _spectrum(
         aspect="auto",
     )
     turn = np.linspace(-np.pi / 2, np.pi / 2, 100)
-    for across, along, style in (
-        (optics.cutoff, optics.axial_cutoff, "--"),
-        (optics.extended_cutoff, optics.extended_axial_cutoff, ":"),
-    ):
-        ax.plot(across * np.cos(turn), along * np.sin(turn), color="white", lw=1, ls=style)
+    across, along = optics.extended_cutoff, optics.extended_axial_cutoff
+    ax.plot(across * np.cos(turn), along * np.sin(turn), color="white", lw=1, ls=":")
+    lateral = np.linspace(0, optics.cutoff, 100)
+    edge = optics.axial_edge(lateral)
+    ax.plot(np.r_[lateral, lateral[::-1]], np.r_[edge, -edge[::-1]], color="white", lw=1, ls="--")
     ax.set_xlim(0, min(1.08 * optics.extended_cutoff, 0.5 / spacing[1] * 2))
     ax.set_ylim(-kz, kz)
     ax.set_xlabel("kr, cycles/µm")

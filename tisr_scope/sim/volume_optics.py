@@ -75,6 +75,16 @@ class VolumeOptics:
         n = self.immersion_index
         return (n - math.sqrt(n**2 - self.numerical_aperture**2)) / (1e-3 * self.emission_nm)
 
+    def axial_edge(self, kr: Float[np.ndarray, " kr"]) -> Float[np.ndarray, " kr"]:
+        """Largest axial frequency that is detected at lateral ones, up to the cut-off.
+
+        It is 0 at kr = 0: the missing cone.
+        """
+        sphere = self.immersion_index / (1e-3 * self.emission_nm)
+        rim = self.cutoff / 2
+        edge: Float[np.ndarray, " kr"] = np.sqrt(sphere**2 - (kr - rim) ** 2)
+        return edge - math.sqrt(sphere**2 - rim**2)
+
     @property
     def carrier(self) -> float:
         """Lateral frequency k1 of the stripes of order 1; order 2 has twice of it."""
