@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -74,6 +75,13 @@ def test_a_whole_recording_and_its_pairs(tmp_path: Path) -> None:
     )
     assert pairs.exit_code == 0, pairs.output
     assert (tmp_path / "pairs" / "training_1_488" / "target.ome.tif").is_file()
+    image = runner.invoke(app, ["reconstruct", str(recording), str(tmp_path / "sim"), "--report"])
+    assert image.exit_code == 0, image.output
+    assert "report in" in image.output
+    content = json.loads((tmp_path / "sim" / "488_report.json").read_text())
+    assert content["saturated"] == 0
+    assert content["residual"]["score"] < 1.8  # the simulated sample moves between raw frames
+    assert content["verdict"] in image.output
 
 
 @pytest.mark.parametrize("text", ["World.Seed", "World=3", "Seed=3", ".Seed=3"])

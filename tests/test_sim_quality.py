@@ -188,6 +188,7 @@ def test_wrong_phases_are_seen_where_they_are(
     (one,) = findings(wrong)
     assert one.kind == "residual"
     assert "most in orientation 1" in one.text
+    assert "as where the sample moves" not in one.text
 
 
 def test_wrong_transfer_function_is_seen(
@@ -211,7 +212,7 @@ def test_drift_between_orientations_is_named(stack: Stack, good: SimQuality) -> 
     assert residual(wrong).score > residual(good).score + 0.1
     texts = {one.kind: one.text for one in findings(wrong)}
     assert "sample moved by 0.06" in texts["acquisition"]
-    assert "residual" in texts
+    assert "as where the sample moves" in texts["residual"]
 
 
 def test_map_shows_where_the_sample_changed(stack: Stack, found: SimParameters) -> None:

@@ -171,7 +171,9 @@ def reconstruct_recording(
                 for t in range(recording.time_points)
             ]
         )
-        frames -= np.float32((estimation or Estimation()).background or 0.0)
+        background = (estimation or Estimation()).background or 0.0
+        frames -= np.float32(background)
+        saturation = saturation_electrons(profile) - background
         otf = detection_otf(
             profile.optics.numerical_aperture, profile.channels[channel].emission_nm, otf_file
         )
@@ -182,7 +184,7 @@ def reconstruct_recording(
             nominal=recording_nominal(profile, channel),
             estimation=estimation,
             settings=settings,
-            saturation=saturation_electrons(profile),
+            saturation=saturation,
             device=device,
             where=f"{recording.path}, {name}",
         )
@@ -197,7 +199,7 @@ def reconstruct_recording(
                 result.parameters,
                 otf,
                 settings,
-                saturation=saturation_electrons(profile),
+                saturation=saturation,
             )
             write_report(out, name, quality, otf.cutoff, title)
     if progress:

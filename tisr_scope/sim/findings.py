@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tisr_scope.sim.quality import SimQuality
+from tisr_scope.sim.reprojection import Residual
 
 WEAK_MODULATION = 0.4
 UNEQUAL_MODULATION = 0.6
@@ -16,9 +17,11 @@ AT_LIMIT = 0.99
 NOISY_STRIPES = 0.5
 LARGE_CARRIER_ERROR = 0.1
 """In frequency samples of the field: stripes slip by a tenth of a period across it."""
-RESIDUAL, SERIOUS_RESIDUAL = 1.03, 1.3
-UNEXPLAINED, SERIOUS_UNEXPLAINED = 0.03, 0.06
+RESIDUAL, SERIOUS_RESIDUAL = 1.03, 1.4
+UNEXPLAINED, SERIOUS_UNEXPLAINED = 0.03, 0.08
 """Of the structure in the frames.  In bright frames an error far above the noise can be small."""
+MOVING = 0.4
+"""Excess of the middle third of the frames over that of the first and the last."""
 SLOW_RESIDUAL = 2.0
 UNEQUAL_BRIGHTNESS = 0.2
 BLEACHING = 0.1
@@ -141,7 +144,7 @@ def _residual(quality: SimQuality) -> list[Finding]:
         text = (
             f"The image does not explain the raw frames: what is left is {residual.score:.2f} "
             f"times the noise and {100 * share:.0f} % of the structure, most in orientation {o}, "
-            f"phase {p}. Check the transfer function, phases, and motion of the sample."
+            f"phase {p}. {_cause(residual)}"
         )
         serious = residual.score > SERIOUS_RESIDUAL and share > SERIOUS_UNEXPLAINED
         found.append(Finding("residual", text, serious=serious))
@@ -152,6 +155,18 @@ def _residual(quality: SimQuality) -> list[Finding]:
         )
         found.append(Finding("haze", text))
     return found
+
+
+def _cause(residual: Residual) -> str:
+    """Motion makes the first and last frames fit worst, since the image is that of the middle."""
+    excess = (residual.frame_score.ravel() ** 2 - 1).clip(min=0)
+    first, middle, last = (part.mean() for part in np.array_split(excess, 3))
+    if middle < MOVING * min(first, last):
+        return (
+            "The first and the last frames fit worst, as where the sample moves: record faster, or "
+            "correct the drift."
+        )
+    return "Check the transfer function, phases, and motion of the sample."
 
 
 def _light(quality: SimQuality) -> list[Finding]:
