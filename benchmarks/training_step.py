@@ -5,7 +5,7 @@ Prints one JSON object: median and best milliseconds of each part, and peak memo
     python -m benchmarks.training_step --preset small --batch 3 --size 64 --threads 2
 
 With ``--compare`` steps that keep all activations and steps that compute them again are measured in
-turn, each in a process of its own, and their ratios are printed beside what is asked of them:
+turn, each in a process of its own, and their ratios are printed beside the targets:
 
     python -m benchmarks.training_step --compare --preset released --batch 1 --size 128 --steps 1
 
@@ -174,7 +174,7 @@ def compare(chosen: argparse.Namespace, arguments: list[str]) -> dict[str, Any]:
         "threads": chosen.threads,
         "variants": rows,
         "ratios": ratios,
-        "asked": {
+        "targets": {
             "memory_ratio": MEMORY_LIMIT,
             "time_ratio": TIME_LIMIT,
             "peak_memory_gib": MEMORY_LIMIT_GIB,
