@@ -80,6 +80,8 @@ def test_every_architecture_learns_one_batch_by_heart(name):
         errors.append(float(error.detach()))
     assert errors[0] == pytest.approx(enlarged, rel=0.05)
     assert errors[-1] <= 0.6 * enlarged
+    idle = [n for n, p in network.named_parameters() if p.grad is None or not p.grad.any()]
+    assert idle == []
 
 
 def millions(name: str, extra: int = 0) -> float:
@@ -133,9 +135,9 @@ def test_compared_variants_have_the_same_size():
 def products(name: str) -> int:
     """Operations of convolutions and matrix products of seven frames, counted, not computed.
 
-    The flow network, which both share, is left small.
+    The flow network, which both share, is left small, and so is the number of branches.
     """
-    made = preset(name, bayesian=False).model_copy(update={"flow": "light"})
+    made = preset(name, bayesian=False).model_copy(update={"flow": "light", "branches": 2})
     network = build(made).eval()
     fake, counter = FakeTensorMode(allow_non_fake_inputs=True), FlopCounterMode(display=False)
     with torch.inference_mode(), fake, counter:
