@@ -19,6 +19,7 @@ from tisr_scope.cli import app
 from tisr_scope.errors import ReconstructionError
 from tisr_scope.sim.volume_optics import VolumeOptics
 from tisr_scope.sim.volume_parameters import VolumeParameters, estimate_volume, measured_optics
+from tisr_scope.sim.volume_psf import with_measured_psf
 from tisr_scope.sim.volume_wiener import reconstruct_volume
 from tisr_scope.sim.wiener_settings import WienerSettings
 
@@ -246,6 +247,25 @@ def test_nothing_wraps_from_the_last_section_to_the_first(series: Series) -> Non
     volume = reconstruct_volume(frames, known(series), OPTICS, WienerSettings(0.1))[0]
     assert volume[last].max() == volume.max()
     assert abs(volume[: last // 2]).max() < 0.05 * volume.max()
+
+
+def test_measured_bead_gives_the_closed_form() -> None:
+    """Of a bead from waves, a sample and a half off the middle, on a noisy background."""
+    spread = truth.point_spread((128, 256, 256))[::2, ::4, ::4]
+    spread = np.roll(spread / spread.max(), (30, 31, 34), (0, 1, 2))
+    noisy = 1000 * spread + 100 + np.random.default_rng(0).normal(0, 1, spread.shape)
+    optics = with_measured_psf(OPTICS, noisy, PIXEL_UM, SECTION_UM)
+    kr = torch.linspace(0.5, 4.8, 30, dtype=torch.float64)[:, None]
+    kz = torch.linspace(0, 1.7, 30, dtype=torch.float64)
+    ideal = replace(OPTICS, depth_um=64 * SECTION_UM).transfer(kr, kz).flatten().numpy()
+    seen = optics.transfer(kr, kz).flatten().numpy()
+    scale = (ideal @ seen) / (seen @ seen)
+    assert np.corrcoef(ideal, seen)[0, 1] > 0.99
+    assert abs(scale * seen - ideal).max() < 0.12
+    with pytest.raises(ReconstructionError, match="do not hold"):
+        with_measured_psf(OPTICS, noisy[26:34], PIXEL_UM, SECTION_UM)
+    with pytest.raises(ReconstructionError, match="no focal series of a bead"):
+        with_measured_psf(OPTICS, np.ones((64, 32, 32)), PIXEL_UM, SECTION_UM)
 
 
 def test_a_flat_volume_stays_flat(series: Series) -> None:

@@ -82,6 +82,9 @@ def reconstruct(
     excitation_na: Annotated[
         float | None, typer.Option(help="Of the outer beams, 3D [default: from the stripes].")
     ] = None,
+    psf: Annotated[
+        Path | None, typer.Option(help="Focal series of one bead (TIFF, MRC) for a 3D stack.")
+    ] = None,
     pixel_size_um: Annotated[float, typer.Option(help="Of a raw stack, in the sample.")] = 0.0626,
     numerical_aperture: Annotated[float, typer.Option(help="Detection NA of a raw stack.")] = 1.49,
     emission_nm: Annotated[float, typer.Option(help="Of a raw stack.")] = 525.0,
@@ -127,6 +130,7 @@ def reconstruct(
                 excitation_nm=excitation_nm,
                 immersion_index=refractive_index,
                 excitation_na=excitation_na,
+                psf=psf,
                 background=background,
                 settings=settings,
                 device=device,

@@ -19,10 +19,11 @@ from tisr_scope.data.raw_stack import RawStack, read_raw_stack
 from tisr_scope.disk import writing
 from tisr_scope.errors import DataError
 from tisr_scope.provenance import provenance, write_json
-from tisr_scope.sim.files import BACKGROUND_PERCENTILE, new_folder
+from tisr_scope.sim.files import BACKGROUND_PERCENTILE, new_folder, read_stack
 from tisr_scope.sim.volume_figure import write_volume_figure
 from tisr_scope.sim.volume_optics import VolumeOptics
 from tisr_scope.sim.volume_parameters import check_series, estimate_volume, measured_optics
+from tisr_scope.sim.volume_psf import with_measured_psf
 from tisr_scope.sim.volume_wiener import UPSCALE, volumes
 from tisr_scope.sim.wiener_settings import WienerSettings
 
@@ -67,6 +68,7 @@ def reconstruct_series_file(
     excitation_nm: float,
     immersion_index: float = 1.515,
     excitation_na: float | None = None,
+    psf: Path | None = None,
     background: float | None = None,
     settings: WienerSettings | None = None,
     device: str = "cpu",
@@ -86,6 +88,9 @@ def reconstruct_series_file(
     excitation_nm : float
     excitation_na : float, optional
         Aperture of the outer beams; measured from the period of the stripes if omitted.
+    psf : Path, optional
+        TIFF file of one bead's focal series, in the pixels and sections of the frames; it
+        replaces the closed form of the transfer function.
     background : float, optional
         Taken off every frame; the 1st percentile of each orientation's wide field if omitted.
     settings : WienerSettings, optional
@@ -125,6 +130,8 @@ def reconstruct_series_file(
     series = _Series(stack.frames, offset)
     first = torch.from_numpy(next(iter(series)))
     check_series(first, optics, section, str(path))
+    if psf is not None:
+        optics = with_measured_psf(optics, read_stack(psf), pixel, section, str(psf))
     if excitation_na is None:
         optics = measured_optics(first, optics, pixel, str(path))
     parameters = estimate_volume(first, optics, pixel, section, where=str(path))
@@ -155,7 +162,10 @@ def reconstruct_series_file(
             "axes": layout.axes,
             "sim_parameters": parameters.to_dict(),
             "wiener": asdict(settings or WienerSettings()),
-            "optics": asdict(optics),
+            "optics": {
+                **{key: value for key, value in asdict(optics).items() if key != "measured"},
+                "transfer": "closed form" if psf is None else f"measured, {psf}",
+            },
             "provenance": provenance(),
         },
     )

@@ -13,7 +13,7 @@ through a transfer function that is shifted by +-kz1 along the axis.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -45,6 +45,9 @@ class VolumeOptics:
     depth_um : float, optional
         Of the focal series.  A short one blurs the spectrum along the axis, so that it reaches
         a little beyond its cut-off; None is a series without end.
+    measured : array, shape (kr, kz), optional
+        Transfer of a bead, see :mod:`tisr_scope.sim.volume_psf`, in even steps from 0 to the
+        cut-offs; the closed form if omitted.
     """
 
     numerical_aperture: float
@@ -53,6 +56,7 @@ class VolumeOptics:
     excitation_na: float
     excitation_nm: float
     depth_um: float | None = None
+    measured: Float[np.ndarray, "kr kz"] | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         n = self.immersion_index
@@ -108,11 +112,14 @@ class VolumeOptics:
 
     @cached_property
     def _table(self) -> Float[Tensor, "kr kz"]:
-        return torch.from_numpy(
-            _widefield_table(
-                self.numerical_aperture, self.emission_nm, self.immersion_index, self.depth_um
-            )
-        )
+        density = self.measured
+        if density is None:
+            density = _density(self.numerical_aperture, self.emission_nm, self.immersion_index)
+        if self.depth_um is not None:
+            density = _blurred(density, self.axial_cutoff, self.depth_um)
+        # The core of the closed form has no bound.
+        core = math.ceil(CORE * (LATERAL_SAMPLES - 1))
+        return torch.from_numpy(np.minimum(density / density[core:].max(), 1.0))
 
     @property
     def _reach(self) -> float:
@@ -156,14 +163,10 @@ class VolumeOptics:
 
 
 @lru_cache(maxsize=8)
-def _widefield_table(
-    numerical_aperture: float, emission_nm: float, index: float, depth_um: float | None
+def _density(
+    numerical_aperture: float, emission_nm: float, index: float
 ) -> Float[np.ndarray, "kr kz"]:
-    """Density over axial frequencies, 1 at its largest outside of the core.
-
-    Rows at kr = 0 to the cut-off, columns at kz = 0 to the axial cut-off or, for a series of some
-    depth, by the inverse of the depth further.
-    """
+    """Density over axial frequencies: rows at kr, columns at kz, from 0 to the cut-offs."""
     rim, sphere = numerical_aperture / (1e-3 * emission_nm), index / (1e-3 * emission_nm)
     axial = sphere - math.sqrt(sphere**2 - rim**2)
     # Additive recurrence of the plastic number: even in two dimensions.
@@ -182,12 +185,7 @@ def _widefield_table(
         table[row] += np.bincount(below, 1 - part, AXIAL_SAMPLES)
         table[row] += np.bincount(below + 1, part, AXIAL_SAMPLES)
     table[:, 0] *= 2  # the two signs of kz share every other sample, this one has both already
-    if depth_um is not None:
-        table = _blurred(table, axial, depth_um)
-    core = math.ceil(CORE * (LATERAL_SAMPLES - 1))
-    table /= table[core:].max()
-    capped: Float[np.ndarray, "kr kz"] = np.minimum(table, 1.0)
-    return capped
+    return table
 
 
 def _blurred(
