@@ -150,8 +150,9 @@ def reconstruct(
                 progress=progress,
             )
     else:
-        files = [
-            reconstruct_raw_file(
+        with progress_bar("reconstructing") as progress:
+            progress(0, 1)
+            image = reconstruct_raw_file(
                 source,
                 folder,
                 orientations=orientations,
@@ -168,7 +169,8 @@ def reconstruct(
                 device=device,
                 report=report,
             )
-        ]
+            progress(1, 1)
+        files = [image]
     for file in files:
         out.print(f"wrote {file}")
         if report:
