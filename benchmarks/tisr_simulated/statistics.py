@@ -45,7 +45,9 @@ def mean(rows: Rows, key: str, model: str, condition: str | None, metric: str) -
 def difference(
     rows: Rows, key: str, model: str, other: str, condition: str | None, metric: str
 ) -> Mean | None:
-    """Paired difference model - other."""
+    """Paired difference model - other, over the seeds that both were trained with."""
+    seeds = [{row["seed"] for row in rows if row["model"] == name} for name in (model, other)]
+    rows = [row for row in rows if row["seed"] in seeds[0] & seeds[1]]
     return paired_difference(
         by(rows, key, model, condition, metric), by(rows, key, other, condition, metric)
     )
