@@ -50,7 +50,8 @@ def write_volume_figure(
     figure = Figure(figsize=(11.5, 4.2 * (1.9 + share)), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title)
-    grid = figure.add_gridspec(3, 3, height_ratios=(1, max(share, 0.25), 0.9))
+    heights = (1, max(share, 0.25), 0.9)
+    grid = figure.add_gridspec(3, 3, height_ratios=heights, width_ratios=(1, 1, 0.8))
     spectra = []
     for column, (name, content) in enumerate((("Wide field", widefield), ("SIM", volume))):
         fine = content.shape[1] // height
