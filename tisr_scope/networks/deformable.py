@@ -145,10 +145,13 @@ def _grid(offset: Float[Tensor, "n g k 2 y x"], rows: slice) -> Float[Tensor, "m
     """Where a strip is sampled, as ``grid_sample`` takes it, by element of the batch and group."""
     height, width = offset.shape[-2:]
     kernel = math.isqrt(offset.shape[2])
-    moved = offset[..., rows, :].flatten(0, 1).movedim(2, -1).flip(-1)
-    base = pixel_grid(moved.shape[2], width, offset) + offset.new_tensor([0, rows.start])
+    moved = offset[..., rows, :].flatten(0, 1)
     tap = pixel_grid(kernel, kernel, offset).view(-1, 1, 1, 2) - kernel // 2
-    return normalised((base + tap + moved).flatten(1, 2), height, width)
+    base = pixel_grid(moved.shape[-2], width, offset) + offset.new_tensor([0, rows.start]) + tap
+    where = moved.new_empty(*moved.shape[:2], *base.shape[1:])
+    for axis in (0, 1):
+        torch.add(moved[:, :, 1 - axis], base[..., axis], out=where[..., axis])
+    return normalised(where, height, width, in_place=True).flatten(1, 2)
 
 
 class _Reference(torch.autograd.Function):

@@ -30,10 +30,11 @@ def pixel_grid(height: int, width: int, like: Tensor) -> Float[Tensor, "y x 2"]:
 
 
 def normalised(
-    where: Float[Tensor, "*places 2"], height: int, width: int
+    where: Float[Tensor, "*places 2"], height: int, width: int, *, in_place: bool = False
 ) -> Float[Tensor, "*places 2"]:
     """Pixel coordinates (x, y) as ``grid_sample`` with aligned corners takes them."""
-    return where * where.new_tensor([2 / max(width - 1, 1), 2 / max(height - 1, 1)]) - 1
+    scale = where.new_tensor([2 / max(width - 1, 1), 2 / max(height - 1, 1)])
+    return where.mul_(scale).sub_(1) if in_place else where * scale - 1
 
 
 def sample(
