@@ -12,7 +12,7 @@ import sys
 import typer
 from rich.markup import escape
 
-from tisr_scope.cli import data, learning, microscope, models
+from tisr_scope.cli import data, learning, microscope, models, reconstruction
 from tisr_scope.cli.common import err
 from tisr_scope.errors import TisrScopeError
 
@@ -30,7 +30,7 @@ for verb in (
     microscope.acquire,
     microscope.live,
     learning.infer,
-    data.reconstruct,
+    reconstruction.reconstruct,
     data.prepare,
     learning.train,
     learning.calibrate,

@@ -39,6 +39,18 @@ ModeOption = Annotated[
     typer.Option(help="Running order for pairs, or low-light time-lapse."),
 ]
 DeviceOption = Annotated[str, typer.Option(help="Where the network runs: cpu, cuda, cuda:1.")]
+WienerOption = Annotated[
+    float | None, typer.Option(min=0, help="Wiener parameter [default: from the light level].")
+]
+OrdersOption = Annotated[
+    int, typer.Option(min=1, max=4, help="Of the pattern: 1 linear, 2 nonlinear (5 phases).")
+]
+RefinePhasesOption = Annotated[
+    bool, typer.Option("--refine-phases", help="Measure the phase of every frame.")
+]
+CorrectDriftOption = Annotated[
+    bool, typer.Option("--correct-drift", help="Move the orientations back onto the first one.")
+]
 ThreadsOption = Annotated[
     int | None, typer.Option(min=1, help="CPU threads of the network [default: all].")
 ]
