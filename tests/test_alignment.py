@@ -151,11 +151,15 @@ def test_recurrence_is_of_second_order_in_both_directions(backward):
 def test_the_window_gathers_neighbours_in_order_and_repeats_the_last():
     """Paper: eq. 5; every block passes on twice its neighbour: aligned and refined."""
     modules = BlockModules(Weighted(), None, First())
-    fusion = nn.Identity()
+    fusion = nn.Conv2d(5, 1, 1, bias=False)
+    with torch.no_grad():
+        fusion.weight.copy_(20.0 ** torch.arange(5).view(1, 5, 1, 1))
     x = [3, 1, 4, 1, 5]
-    merged = slide([modules] * 4, fusion, frames(x), [None] * 5, None, [0, 2, 4])
-    found = [f[0, :, 0, 0].tolist() for f in merged]
-    assert found == [[6, 6, 3, 2, 8], [6, 2, 4, 2, 10], [8, 2, 5, 10, 10]]
+    with torch.no_grad():
+        merged = slide([modules] * 4, fusion, frames(x), [None] * 5, None, [0, 2, 4])
+    gathered = ((6, 6, 3, 2, 8), (6, 2, 4, 2, 10), (8, 2, 5, 10, 10))
+    expected = [sum(v * 20**n for n, v in enumerate(values)) for values in gathered]
+    assert [float(f[0, 0, 0, 0]) for f in merged] == expected
 
 
 def test_flows_of_the_window_are_those_it_needs():

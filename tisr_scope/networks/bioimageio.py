@@ -17,11 +17,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 from torch import nn
 
 from tisr_scope.errors import BundleError
 from tisr_scope.networks.bundle import CARD, Bundle
-from tisr_scope.networks.bundle_files import CHECK
+from tisr_scope.networks.bundle_files import CHECK, problems
 from tisr_scope.networks.config import DpaTisrConfig
 from tisr_scope.networks.dpa_tisr import DpaTisr
 
@@ -83,11 +84,17 @@ def export_bioimageio(
             scratch = Path(folder) / target.name
             spec.save_bioimageio_package(model, output_path=scratch)
             scratch.replace(target)
+    except ValidationError as error:
+        raise BundleError(
+            f"the format has no room for this model: {problems(error)}",
+            where=str(bundle.path),
+            remedy="change it in model.yaml; licences have the names of SPDX, such as CC-BY-4.0",
+        ) from error
     except (OSError, ValueError) as error:
         raise BundleError(
             f"the package cannot be written: {str(error).splitlines()[0]}",
             where=str(target),
-            remedy="free disk space or choose another folder; give a licence known to SPDX",
+            remedy="free disk space or choose another folder",
         ) from error
     return target
 
@@ -177,7 +184,8 @@ def _describe(
     recordings = bundle.training.get("recordings", {})
     trained_on = len(recordings.get("train", ())) if isinstance(recordings, dict) else 0
     return v.ModelDescr(
-        name=bundle.name.replace("_", " ").replace(".", " "),
+        # At least five characters, and no dots.
+        name=f"TISR {bundle.name.replace('_', ' ').replace('.', ' ')}",
         description=description
         or f"Time-lapse image super-resolution x{factor}, trained on {trained_on} recordings.",
         authors=[v.Author(name=name) for name in authors],
