@@ -15,7 +15,7 @@ The kernels live beside the networks and not with the inference, because trainin
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, no_type_check
 
 import torch
 import triton
@@ -31,6 +31,7 @@ _SHARES = 32
 
 
 @triton.jit
+@no_type_check
 def _place(offset, mask, n, pixels, site, height, width, KERNEL: tl.constexpr, SITES: tl.constexpr):
     """Row, column and weight of each site of each pixel, and which of them there are."""
     area = height * width
@@ -48,6 +49,7 @@ def _place(offset, mask, n, pixels, site, height, width, KERNEL: tl.constexpr, S
 
 
 @triton.jit
+@no_type_check
 def _corner(y, x, n, height, width, there):
     """Number of the pixel at whole coordinates, and whether it lies inside."""
     inside = there & (y >= 0) & (y < height) & (x >= 0) & (x < width)
@@ -58,6 +60,7 @@ def _corner(y, x, n, height, width, there):
 
 
 @triton.jit
+@no_type_check
 def _read(features, pixel, inside, channel, CHANNELS: tl.constexpr, fits):
     """Features of all channels of a group at one corner, zero outside."""
     address = pixel[:, :, None] * CHANNELS + channel
@@ -65,6 +68,7 @@ def _read(features, pixel, inside, channel, CHANNELS: tl.constexpr, fits):
 
 
 @triton.jit
+@no_type_check
 def _channels(site, start, KERNEL: tl.constexpr, WIDTH: tl.constexpr, BLOCK_C: tl.constexpr):
     """Channels of the groups of the sites, shape (1, sites, channels), and which there are."""
     within = start + tl.arange(0, BLOCK_C)
@@ -73,6 +77,7 @@ def _channels(site, start, KERNEL: tl.constexpr, WIDTH: tl.constexpr, BLOCK_C: t
 
 
 @triton.jit
+@no_type_check
 def _weights(
     weight, first, start, outs,
     OUTPUTS: tl.constexpr, SITES: tl.constexpr, WIDTH: tl.constexpr,
@@ -86,6 +91,7 @@ def _weights(
 
 
 @triton.jit
+@no_type_check
 def _columns(
     features, offset, mask, n, pixels, site, start, height, width,
     KERNEL: tl.constexpr, CHANNELS: tl.constexpr, SITES: tl.constexpr, WIDTH: tl.constexpr,
@@ -108,6 +114,7 @@ def _columns(
 
 
 @triton.jit
+@no_type_check
 def _forward(
     features, offset, mask, weight, out, height, width,
     KERNEL: tl.constexpr, CHANNELS: tl.constexpr, SITES: tl.constexpr, WIDTH: tl.constexpr,
@@ -136,6 +143,7 @@ def _forward(
 
 
 @triton.jit
+@no_type_check
 def _backward(
     features, offset, mask, weight, arriving, to_features, to_offset, to_mask, height, width,
     KERNEL: tl.constexpr, CHANNELS: tl.constexpr, SITES: tl.constexpr, WIDTH: tl.constexpr,
@@ -194,6 +202,7 @@ def _backward(
 
 
 @triton.jit
+@no_type_check
 def _add(to, pixel, value, inside, fits, CHANNELS: tl.constexpr):
     """Several samples may fall on one pixel."""
     there = inside[:, :, None] & fits
@@ -201,6 +210,7 @@ def _add(to, pixel, value, inside, fits, CHANNELS: tl.constexpr):
 
 
 @triton.jit
+@no_type_check
 def _backward_weight(
     features, offset, mask, arriving, to_weight, height, width, blocks, shares,
     KERNEL: tl.constexpr, CHANNELS: tl.constexpr, SITES: tl.constexpr, WIDTH: tl.constexpr,
