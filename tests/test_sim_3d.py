@@ -128,8 +128,8 @@ def test_parameters_of_both_orders(series: Series, found: VolumeParameters) -> N
     assert abs(errors[0]).max() < 1.5
     assert abs(errors[1]).max() < 4
     depth = found.modulation - series.modulation
-    assert abs(depth[:, 0]).max() < 0.03
-    assert abs(depth[:, 1]).max() < 0.08
+    assert abs(depth[:, 0]).max() < 0.02
+    assert abs(depth[:, 1]).max() < 0.04
     assert (abs(np.radians(errors.T)) < 5 * found.phase_se_rad).all()
 
 

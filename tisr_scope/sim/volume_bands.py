@@ -36,6 +36,8 @@ class VolumeBands:
         In FFT order; band 0 is the wide field.  The sections are followed by those of the fade.
     noise : array, shape (band,)
         Mean squared magnitude of the noise in every sample.
+    light : array, shape (y, x)
+        Sum over the sections, over its mean: where the noise is.
     sections : int
         Of the recording, without the fade.
     pixel_um, section_um : float
@@ -45,6 +47,7 @@ class VolumeBands:
 
     spectra: Complex[Tensor, "band z y x"]
     noise: Float[Tensor, " band"]
+    light: Float[Tensor, "y x"]
     sections: int
     pixel_um: float
     section_um: float
@@ -113,7 +116,12 @@ def volume_bands(
             for one in (band0.to(bands.dtype), *bands.unbind(dim=1))
         ]
     )
-    found = VolumeBands(spectra, torch.zeros(ORDERS + 1), sections, pixel_um, section_um, optics)
+    # Shot noise lies where the light is, and the noise measured is its mean under the window.
+    across = frames.mean(dim=(0, 1)).clamp(min=0)
+    across = across / ((across * window.square()).sum() / window.square().sum())
+    found = VolumeBands(
+        spectra, torch.zeros(ORDERS + 1), across, sections, pixel_um, section_um, optics
+    )
     _, fy, fx = found.frequencies()
     radius = torch.sqrt(fy.square() + fx.square())
     outside = radius > 1.02 * optics.cutoff
@@ -125,14 +133,8 @@ def volume_bands(
     weight = fade_weights(length, frames.device)
     bridge = (weight.square() * light[0] + (1 - weight).square() * light[-1]).sum()
     lit = float(sections * (light.sum() + bridge) / light.sum())
-    return VolumeBands(
-        spectra,
-        power / window.square().mean() * ((sections + length) / lit),
-        sections,
-        pixel_um,
-        section_um,
-        optics,
-    )
+    noise = power / window.square().mean() * ((sections + length) / lit)
+    return replace(found, noise=noise)
 
 
 def sample_power(bands: VolumeBands) -> SamplePower:
@@ -222,6 +224,6 @@ def volume_overlap(
     )
     product = (za.conj() * zb).sum(dim=0) * (rows[:, None] * inner) * columns
     floor = noise_a * for_lower.square().sum() / voxels**2 * kept_sections
-    energy = (squared(za).sum(dim=0) - floor) * inner
+    energy = (squared(za).sum(dim=0) - floor * bands.light) * inner
     kept = inner.square().mean() * kept_sections / bands.spectra.shape[1]
     return Overlap(product[None], energy[None], (variance * kept)[None], y, x, carrier)
