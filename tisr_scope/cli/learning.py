@@ -60,7 +60,7 @@ def train(
     ] = None,
     recompute: Annotated[
         bool | None,
-        typer.Option("--recompute/--keep", help="Less memory, a third more time."),
+        typer.Option("--recompute/--keep", help="A third of the memory, a fifth more time."),
     ] = None,
     compiled: Annotated[
         bool | None, typer.Option("--compile/--no-compile", help="Use torch.compile.")

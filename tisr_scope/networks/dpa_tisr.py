@@ -50,7 +50,7 @@ class DpaTisr(nn.Module):
     ----------
     recompute : bool
         Keep few activations for the gradient and compute the others again, which trades a
-        quarter of the speed for most of the memory.  Gradients are the same to rounding.
+        fifth more time for most of the memory.  Gradients are the same to rounding.
     """
 
     def __init__(self, config: DpaTisrConfig) -> None:
