@@ -59,7 +59,7 @@ class TrainingSettings(Frozen):
     precision: Literal["fp32", "bf16"] = "fp32"
     """Of the products; weights, averages and losses are always in single precision."""
     recompute: bool = False
-    """Compute activations twice instead of keeping them: a third of the memory, a fifth more time."""
+    """Compute activations twice: a third of the memory, a fifth more time."""
     compile: bool = False
     """Compile the network with torch.compile: slow to start, faster steps."""
 
