@@ -17,10 +17,11 @@ from typer.testing import CliRunner
 
 from tisr_scope.cli import app
 from tisr_scope.errors import ReconstructionError
+from tisr_scope.sim import volume_wiener
 from tisr_scope.sim.volume_optics import VolumeOptics
 from tisr_scope.sim.volume_parameters import VolumeParameters, estimate_volume, measured_optics
 from tisr_scope.sim.volume_psf import with_measured_psf
-from tisr_scope.sim.volume_wiener import reconstruct_volume
+from tisr_scope.sim.volume_wiener import plan_volume, reconstruct_volume
 from tisr_scope.sim.wiener_settings import WienerSettings
 
 OPTICS = VolumeOptics(
@@ -266,6 +267,22 @@ def test_measured_bead_gives_the_closed_form() -> None:
         with_measured_psf(OPTICS, noisy[26:34], PIXEL_UM, SECTION_UM)
     with pytest.raises(ReconstructionError, match="no focal series of a bead"):
         with_measured_psf(OPTICS, np.ones((64, 32, 32)), PIXEL_UM, SECTION_UM)
+
+
+def test_every_step_runs_where_it_is_asked_to(
+    series: Series, frames: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On PyTorch's device without data, where a tensor left elsewhere is an error."""
+
+    def separated(planes: torch.Tensor, *_: object) -> tuple[torch.Tensor, torch.Tensor]:
+        # The real one reads how well the bands can be told apart.
+        band = planes.mean(dim=1)
+        return band, torch.complex(band, band)[:, None].expand(-1, 2, -1, -1)
+
+    plan = plan_volume(torch.from_numpy(frames), known(series), OPTICS, WienerSettings(0.1), "meta")
+    monkeypatch.setattr(volume_wiener, "separate_bands", separated)
+    volume = plan.volume(torch.from_numpy(frames))
+    assert (volume.device.type, tuple(volume.shape)) == ("meta", (16, 128, 128))
 
 
 def test_a_flat_volume_stays_flat(series: Series) -> None:

@@ -122,9 +122,10 @@ class VolumePlan:
             for order in range(-ORDERS, ORDERS + 1):
                 # The band holds at g what the camera saw at g + order k.
                 radius = torch.sqrt((fy + order * ky).square() + (fx + order * kx).square())
-                seen = self.optics.transfer(radius, fz, order)
-                share = self._share(radius, settings)
-                total += float(amplitude[abs(order)]) ** 2 * share * seen.square()
+                share = float(amplitude[abs(order)]) ** 2 * self._share(radius, settings)
+                # Plane by plane: on the fine grid a table is read with many large indices.
+                for plane, height in zip(total, fz, strict=True):
+                    plane += share * self.optics.transfer(radius, height, order).square()
         lateral = fy.square() + fx.square()
         if settings.parameter is None:
             floor = noise / power(torch.sqrt(lateral + fz.square()))
@@ -172,7 +173,7 @@ class VolumePlan:
         """
         steps = torch.as_tensor(self.parameters.steps_rad, device=self.device)
         y, x = centred_axes(self.fine.shape[1:], self.fine.pixel_um, self.device)
-        total = torch.zeros(self.fine.shape, dtype=torch.complex64, device=self.device)
+        total = torch.zeros(self.fine.shape, device=self.device)
         level = frames.mean()
         for o, (kx, ky) in enumerate(self.parameters.carrier):
             series = (frames[o].to(self.device, torch.float32) - level) * float(
@@ -193,8 +194,8 @@ class VolumePlan:
                     placed = placed * rows[:, None] * columns
                     # The opposite band is the conjugate, and only the real part is kept.
                     placed = 2 * placed * complex(np.conj(self.amplitude[o, order]))
-                total += placed
-        volume = torch.fft.ifftn(torch.fft.fftn(total.real) * self.gain).real
+                total += placed.real
+        volume = torch.fft.ifftn(torch.fft.fftn(total) * self.gain).real
         border = UPSCALE * BORDER_PX
         inner: Tensor = volume[: self.shape[0], border:-border, border:-border]
         return inner + level
