@@ -335,7 +335,7 @@ def test_report_of_a_nonlinear_stack_as_files(tmp_path: Path) -> None:
         tmp_path / "out",
         orientations=2,
         phases=5,
-        estimation=Estimation(orders=2, background=100),
+        estimation=Estimation(orders=2, background=100.0),
         report=True,
     )
     content = json.loads((tmp_path / "out" / "raw_report.json").read_text())

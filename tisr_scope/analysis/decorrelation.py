@@ -184,7 +184,7 @@ def _closer(
     maxima: Float[np.ndarray, "filter 2"],
     radius: Float[np.ndarray, " radius"],
     strengths: Float[np.ndarray, " filter"],
-) -> tuple[Float[np.ndarray, " radius"], Float[np.ndarray, " filter"]]:
+) -> tuple[Float[np.ndarray, " finer_radius"], Float[np.ndarray, " finer_filter"]]:
     """Radii and filters around the maximum of highest radius."""
     highest = int(maxima[:, 0].argmax())
     centre, step = maxima[highest, 0], radius[1] - radius[0]

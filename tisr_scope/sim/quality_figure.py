@@ -63,7 +63,7 @@ def write_quality_figure(
     parts = figure.subfigures(5, 1, squeeze=False, height_ratios=(0.5, 4.1, 3.7, 3.5, below))
     heading, pictures, tests, more, notes = parts[:, 0]
     _heading(heading, title, quality, found)
-    _pictures(pictures.subplots(1, 4), quality)
+    _pictures(list(pictures.subplots(1, 4)), quality)
     axes = tests.subplots(1, 4)
     _map(axes[0], quality)
     _frames(axes[1], quality)

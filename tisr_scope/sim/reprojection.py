@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
@@ -220,7 +220,7 @@ def _map(
     rest: Float[np.ndarray, "o p y x"],
     grains: list[Float[np.ndarray, "o p y x"]],
     variance: Float[np.ndarray, "o p y x"],
-    passed: Float[np.ndarray, "y x"],
+    passed: Bool[np.ndarray, "y x"],
 ) -> Float[np.ndarray, "y x"]:
     def light(part: Float[np.ndarray, "o p y x"]) -> Float[np.ndarray, "y x"]:
         inside = np.fft.ifft2(np.fft.fft2(part) * passed).real

@@ -48,7 +48,7 @@ def modulation_to_noise(
     steps = torch.as_tensor(parameters.steps_rad)
     orders = parameters.orders
     _, bands = separate_bands(torch.as_tensor(frames.astype(np.float64)), steps, orders)
-    unit = torch.eye(steps.shape[1], dtype=torch.float64)[None, :, :, None]
+    unit = torch.eye(steps.shape[1], dtype=torch.float64)[:, :, None].expand(len(steps), -1, -1, -1)
     weights = np.abs(separate_bands(unit, steps, orders)[1].numpy()[..., 0]) ** 2
     filtered = np.fft.ifft2(np.fft.fft2(bands.numpy()) * passed)[(..., *inner)]
     found = (np.abs(filtered) ** 2)[..., bright].mean(axis=-1)

@@ -147,7 +147,8 @@ class WienerPlan:
     def _unmixing(self) -> Complex[Tensor, "orientation order phase"]:
         """Weight of each frame in bands 0 to ``orders``."""
         steps = torch.as_tensor(self.parameters.steps_rad)
-        unit = torch.eye(steps.shape[1], dtype=torch.float64)[None, :, :, None]
+        unit = torch.eye(steps.shape[1], dtype=torch.float64)[:, :, None]
+        unit = unit.expand(len(steps), -1, -1, -1)
         band0, bands = separate_bands(unit, steps, self.parameters.orders)
         zeroth = band0[:, None].to(torch.complex128)
         return torch.cat([zeroth, bands], dim=1)[..., 0].to(self.device)
