@@ -361,8 +361,3 @@ def test_command_reads_any_order_and_writes_micrometres(frames: np.ndarray, tmp_
         app, ["reconstruct", str(raw), str(tmp_path / "no"), *told, "--axes", "TOPZYX"]
     )
     assert wrong.exit_code != 0
-    report = CliRunner().invoke(
-        app, ["reconstruct", str(raw), str(tmp_path / "no"), *told, "--report"]
-    )
-    assert "--report" in report.output
-    assert report.exit_code != 0

@@ -93,7 +93,7 @@ def reconstruct(
 
     `tisr reconstruct thick.tif out --attenuation 0.9 --refine-phases --allow-weak`
 
-    `tisr reconstruct series.tif out --sections 24 --z-step-um 0.125 --axes TOZPYX`
+    `tisr reconstruct series.tif out --sections 24 --z-step-um 0.125 --axes TOZPYX --report`
     """
     from tisr_scope.profiles.library import load_profile
     from tisr_scope.sim.estimation import Estimation
@@ -104,9 +104,7 @@ def reconstruct(
     settings = WienerSettings(wiener, apodisation, attenuation, attenuation_width, positivity)
     estimation = Estimation(orders, refine_phases, allow_weak, background, correct_drift)
     if sections is not None:
-        _only_flat(
-            source, report, orders > 1, refine_phases, allow_weak, correct_drift, otf, profile
-        )
+        _only_flat(source, orders > 1, refine_phases, allow_weak, correct_drift, otf, profile)
         layout = SeriesLayout(
             sections, axes, orientations, phases or 5, z_step_um, pixel_size_um, interval_s
         )
@@ -124,6 +122,7 @@ def reconstruct(
                 background=background,
                 settings=settings,
                 device=device,
+                report=report,
                 progress=progress,
             )
         files = [volume]
@@ -169,7 +168,7 @@ def reconstruct(
 
 def _only_flat(source: Path, *asked: object) -> None:
     """Say what there is for single planes only, rather than leave it out in silence."""
-    names = ["report", "orders", "refine-phases", "allow-weak", "correct-drift", "otf", "profile"]
+    names = ["orders", "refine-phases", "allow-weak", "correct-drift", "otf", "profile"]
     refused = [f"--{name}" for name, value in zip(names, asked, strict=True) if value]
     if refused:
         raise typer.BadParameter(f"not with --sections: {', '.join(refused)}")

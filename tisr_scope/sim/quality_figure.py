@@ -56,13 +56,13 @@ def write_quality_figure(
         The figure is 15 inches wide.
     """
     found = findings(quality)
-    lines = _lines(found)
+    lines = finding_lines(found)
     below = 0.35 + 0.2 * len(lines)
     figure = Figure(figsize=(15.0, 11.9 + below), layout="constrained", dpi=dpi)
     FigureCanvasAgg(figure)
     parts = figure.subfigures(5, 1, squeeze=False, height_ratios=(0.5, 4.1, 3.7, 3.5, below))
     heading, pictures, tests, more, notes = parts[:, 0]
-    _heading(heading, title, quality, found)
+    page_heading(heading, title, quality.time_point, found)
     _pictures(list(pictures.subplots(1, 4)), quality)
     axes = tests.subplots(1, 4)
     _map(axes[0], quality)
@@ -74,15 +74,16 @@ def write_quality_figure(
     _brightness(axes[1], quality)
     _decorrelation(axes[2], quality)
     _resolutions(axes[3], quality, optics_cutoff)
-    _notes(notes, lines)
+    write_notes(notes, lines)
     figure.savefig(path, format="png", pil_kwargs={"optimize": True})
 
 
-def _heading(part: SubFigure, title: str, quality: SimQuality, found: Sequence[Finding]) -> None:
+def page_heading(part: SubFigure, title: str, time_point: int, found: Sequence[Finding]) -> None:
+    """Name of the data and the verdict over it."""
     serious = any(one.serious for one in found)
     colour = RED if serious else ORANGE if found else GREEN
     part.text(0.012, 0.42, title, fontsize=14, fontweight="bold", va="center")
-    when = f"time point {quality.time_point + 1}"
+    when = f"time point {time_point + 1}"
     part.text(0.66, 0.42, when, fontsize=10.5, color=GREY, va="center", ha="center")
     part.text(
         0.988,
@@ -116,7 +117,7 @@ def _pictures(axes: Sequence[Axes], quality: SimQuality) -> None:
         high = max(float(np.percentile(content, 99.8)), low + 1e-9)
         ax.imshow(content, cmap="gray", vmin=low, vmax=high, extent=extent, interpolation="nearest")
         ax.set(xlim=(x0, x1), ylim=(y1, y0), xticks=[], yticks=[])
-        _title(ax, name)
+        panel_title(ax, name)
         scale_bar(ax)
     for ax in axes[:2]:
         corner = (part[0], part[3])
@@ -134,7 +135,7 @@ def _map(ax: Axes, quality: SimQuality) -> None:
     scale_bar(ax)
     bar = ax.figure.colorbar(picture, ax=ax, shrink=0.86, pad=0.02)
     bar.set_label("what is left / noise", fontsize=9)
-    _title(ax, "Where the image does not explain the frames\n(1: noise alone)")
+    panel_title(ax, "Where the image does not explain the frames\n(1: noise alone)")
 
 
 def _frames(ax: Axes, quality: SimQuality) -> None:
@@ -151,7 +152,7 @@ def _frames(ax: Axes, quality: SimQuality) -> None:
     ax.set_xticks(range(score.shape[1]))
     ax.set_yticks(range(score.shape[0]))
     ax.set(xlabel="phase", ylabel="orientation")
-    _title(
+    panel_title(
         ax,
         f"Every frame: what is left / noise\nall {quality.residual.score:.2f}: {beyond}",
     )
@@ -160,7 +161,9 @@ def _frames(ax: Axes, quality: SimQuality) -> None:
 def _residual_curve(ax: Axes, quality: SimQuality, cutoff: float) -> None:
     residual = quality.residual
     for o, curve in enumerate(residual.ring_score):
-        ax.plot(residual.frequency, curve, color=_colour(o), lw=1.6, label=f"orientation {o}")
+        ax.plot(
+            residual.frequency, curve, color=orientation_colour(o), lw=1.6, label=f"orientation {o}"
+        )
     ax.axhline(1, color=GREY, lw=1, ls="--")
     ax.axvspan(0, SLOW * cutoff, color="0.93", zorder=0)
     ax.set_yscale("log")
@@ -173,8 +176,8 @@ def _residual_curve(ax: Axes, quality: SimQuality, cutoff: float) -> None:
     ax.set_xlim(0, cutoff)
     ax.set(xlabel="cycles/µm", ylabel="what is left / noise")
     ax.legend(fontsize=8, frameon=False)
-    _title(ax, "Coarse to fine details\ngrey: haze and uneven light show here")
-    _plain(ax)
+    panel_title(ax, "Coarse to fine details\ngrey: haze and uneven light show here")
+    plain_axes(ax)
 
 
 def _correlation(ax: Axes, quality: SimQuality) -> None:
@@ -184,7 +187,7 @@ def _correlation(ax: Axes, quality: SimQuality) -> None:
     )
     for name, curve, resolution, colour in curves:
         ax.plot(curve.frequency, curve.correlation, color=colour, lw=0.5, alpha=0.45)
-        told = f"{1e3 * resolution.um:.0f} nm" if resolution.um else _without(resolution)
+        told = f"{1e3 * resolution.um:.0f} nm" if resolution.um else without_value(resolution)
         ax.plot(curve.frequency, curve.smoothed(), color=colour, lw=2, label=f"{name}: {told}")
         if resolution.um:
             ax.plot(1 / resolution.um, 1 / 7, "o", color=colour, ms=6)
@@ -194,8 +197,8 @@ def _correlation(ax: Axes, quality: SimQuality) -> None:
     ax.set_ylim(-0.15, 1.05)
     ax.set(xlabel="cycles/µm", ylabel="correlation")
     ax.legend(fontsize=8.5, frameon=False)
-    _title(ax, "Two halves of the light: ring correlation\n(where noise begins, true or not)")
-    _plain(ax)
+    panel_title(ax, "Two halves of the light: ring correlation\n(where noise begins, true or not)")
+    plain_axes(ax)
 
 
 def _stripes(ax: Axes, quality: SimQuality) -> None:
@@ -213,7 +216,7 @@ def _stripes(ax: Axes, quality: SimQuality) -> None:
                 place,
                 depth[o, n],
                 0.9 * wide,
-                color=_colour(o) if usable else "0.8",
+                color=orientation_colour(o) if usable else "0.8",
                 alpha=1 - 0.4 * n,
                 yerr=2 * error[o, n],
                 error_kw={"lw": 1.2, "capsize": 3, "ecolor": "0.2"},
@@ -237,8 +240,8 @@ def _stripes(ax: Axes, quality: SimQuality) -> None:
     ax.set_xticks(range(count), names, fontsize=8.5)
     ax.set_ylim(0, top)
     ax.set_ylabel("modulation depth (bars: 2 standard errors)", fontsize=8.5)
-    _title(ax, "Stripes: period, direction, modulation,\nstripes over noise (SNR)")
-    _plain(ax)
+    panel_title(ax, "Stripes: period, direction, modulation,\nstripes over noise (SNR)")
+    plain_axes(ax)
 
 
 def _brightness(ax: Axes, quality: SimQuality) -> None:
@@ -246,15 +249,17 @@ def _brightness(ax: Axes, quality: SimQuality) -> None:
     orientations, phases = light.shape
     for o in range(orientations):
         place = np.arange(phases) + o * phases
-        ax.plot(place, light[o], "o-", color=_colour(o), lw=1.4, ms=5)
-        ax.hlines(light[o].mean(), place[0] - 0.4, place[-1] + 0.4, color=_colour(o), alpha=0.4)
+        ax.plot(place, light[o], "o-", color=orientation_colour(o), lw=1.4, ms=5)
+        ax.hlines(
+            light[o].mean(), place[0] - 0.4, place[-1] + 0.4, color=orientation_colour(o), alpha=0.4
+        )
     ax.set_ylim(0, 1.25 * max(1.1, float(light.max())))
     ax.set_xticks([o * phases + (phases - 1) / 2 for o in range(orientations)])
     ax.set_xticklabels([str(o) for o in range(orientations)])
     ax.set(xlabel="orientation (points: phases)", ylabel="mean brightness")
     change = f"{-100 * quality.bleaching:+.0f} ± {100 * quality.bleaching_se:.0f} %"
-    _title(ax, f"Light of the frames\nchange from first to last: {change}")
-    _plain(ax)
+    panel_title(ax, f"Light of the frames\nchange from first to last: {change}")
+    plain_axes(ax)
 
 
 def _decorrelation(ax: Axes, quality: SimQuality) -> None:
@@ -278,8 +283,8 @@ def _decorrelation(ax: Axes, quality: SimQuality) -> None:
     told = f"{1e3 * found.resolution_um:.0f} nm" if found.resolution_um else "no maximum"
     ax.set(xlabel="cycles/µm", ylabel="correlation")
     ax.legend(fontsize=8, frameon=False)
-    _title(ax, f"Decorrelation analysis: {told}\n(where signal ends, true or not)")
-    _plain(ax)
+    panel_title(ax, f"Decorrelation analysis: {told}\n(where signal ends, true or not)")
+    plain_axes(ax)
 
 
 def _resolutions(ax: Axes, quality: SimQuality, cutoff: float) -> None:
@@ -289,9 +294,9 @@ def _resolutions(ax: Axes, quality: SimQuality, cutoff: float) -> None:
     wide, sim = quality.widefield_resolution, quality.sim_resolution
     rows = [
         ("optics, limit", 1e3 / cutoff, None, "0.75", ""),
-        ("wide field, halves", wide.um, wide.standard_error_um, GREY, _without(wide)),
+        ("wide field, halves", wide.um, wide.standard_error_um, GREY, without_value(wide)),
         ("SIM, limit", limit, None, "#b9d3e6", ""),
-        ("SIM, halves", sim.um, sim.standard_error_um, BLUE, _without(sim)),
+        ("SIM, halves", sim.um, sim.standard_error_um, BLUE, without_value(sim)),
         ("SIM, decorrelation", quality.decorrelation.resolution_um, None, "#6fa3c8", "none"),
     ]
     longest = 0.0
@@ -306,19 +311,21 @@ def _resolutions(ax: Axes, quality: SimQuality, cutoff: float) -> None:
     ax.set_xlim(0, 1.3 * longest)
     ax.set_xlabel("nm")
     agreement = quality.scaled_error
-    _title(
+    panel_title(
         ax,
         "Resolution. Blurred SIM and wide field:\n"
         f"correlation {agreement.rsp:.3f}, difference {100 * agreement.relative_rse:.0f} %",
     )
-    _plain(ax)
+    plain_axes(ax)
 
 
-def _without(resolution: Resolution) -> str:
+def without_value(resolution: Resolution) -> str:
+    """What to say where there is no resolution."""
     return "to the limit" if resolution.note.startswith("not reached") else "no agreement"
 
 
-def _lines(found: Sequence[Finding]) -> list[tuple[str, str]]:
+def finding_lines(found: Sequence[Finding]) -> list[tuple[str, str]]:
+    """Sentences in lines of the page, each with its colour."""
     if not found:
         text = "No test found anything against this image. Compare it with what is known of the "
         return [(text + "sample all the same: no test sees everything.", "0.2")]
@@ -331,20 +338,24 @@ def _lines(found: Sequence[Finding]) -> list[tuple[str, str]]:
     return lines
 
 
-def _notes(part: SubFigure, lines: Sequence[tuple[str, str]]) -> None:
+def write_notes(part: SubFigure, lines: Sequence[tuple[str, str]]) -> None:
+    """Write these lines one below the other."""
     for row, (text, colour) in enumerate(lines):
         y = 1 - (row + 0.6) / (len(lines) + 0.6)
         part.text(0.012, y, text, fontsize=10.5, color=colour, va="center")
 
 
-def _colour(o: int) -> str:
+def orientation_colour(o: int) -> str:
+    """The same in every panel."""
     return ORIENTATIONS[o % len(ORIENTATIONS)]
 
 
-def _title(ax: Axes, text: str) -> None:
+def panel_title(ax: Axes, text: str) -> None:
+    """Title of one panel."""
     ax.set_title(text, fontsize=10.5, loc="left")
 
 
-def _plain(ax: Axes) -> None:
+def plain_axes(ax: Axes) -> None:
+    """Axes without a box."""
     ax.spines[["top", "right"]].set_visible(False)
     ax.tick_params(labelsize=8.5)

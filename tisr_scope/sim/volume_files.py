@@ -1,7 +1,7 @@
 """Reconstruction of raw focal series of three-beam SIM, from file to files.
 
 A folder receives ``<name>_widefield.ome.tif``, ``<name>_sim.ome.tif``, ``<name>_parameters.json``
-and ``<name>_figure.png``.
+and ``<name>_figure.png``; with a report also ``<name>_report.json`` and ``<name>_report.png``.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from tisr_scope.sim.volume_figure import write_volume_figure
 from tisr_scope.sim.volume_optics import VolumeOptics
 from tisr_scope.sim.volume_parameters import check_series, estimate_volume, measured_optics
 from tisr_scope.sim.volume_psf import with_measured_psf
+from tisr_scope.sim.volume_quality import measure_volume_quality, saturated_share
+from tisr_scope.sim.volume_quality_figure import write_volume_report
 from tisr_scope.sim.volume_wiener import UPSCALE, volumes
 from tisr_scope.sim.wiener_settings import WienerSettings
 
@@ -72,6 +74,7 @@ def reconstruct_series_file(
     background: float | None = None,
     settings: WienerSettings | None = None,
     device: str = "cpu",
+    report: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Reconstruct the focal series of a raw file, every time point with the first one's stripes.
@@ -95,6 +98,8 @@ def reconstruct_series_file(
         Taken off every frame; the 1st percentile of each orientation's wide field if omitted.
     settings : WienerSettings, optional
     device : str
+    report : bool
+        Judge the first time point, see :mod:`tisr_scope.sim.volume_quality`.
     progress : callable, optional
         Called with (done, total) time points.
 
@@ -145,10 +150,11 @@ def reconstruct_series_file(
     made = volumes(series, parameters, optics, settings, device=device, progress=progress)
     shape = (times, sections, UPSCALE * height, UPSCALE * width)
     write_volumes(image_path, made, shape, pixel / UPSCALE, section, interval)
+    volume = tifffile.imread(image_path, key=range(sections))
     write_volume_figure(
         out / f"{path.stem}_figure.png",
         first.mean(dim=(0, 1)).numpy(),
-        tifffile.imread(image_path, key=range(sections)),
+        volume,
         parameters,
         optics,
         path.name,
@@ -169,6 +175,18 @@ def reconstruct_series_file(
             "provenance": provenance(),
         },
     )
+    if report:
+        quality = measure_volume_quality(
+            first.numpy(),
+            volume,
+            parameters,
+            optics,
+            settings,
+            axes=layout.axes,
+            saturated=saturated_share(np.asarray(stack.frames[0, 0])),
+            device=device,
+        )
+        write_volume_report(out, path.stem, quality, path.name)
     return image_path
 
 
