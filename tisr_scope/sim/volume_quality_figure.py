@@ -29,8 +29,8 @@ from tisr_scope.sim.volume_figure import CUT_PX
 from tisr_scope.sim.volume_findings import bleached, volume_findings, volume_report
 from tisr_scope.sim.volume_quality import VolumeQuality
 
-WORST_SHOWN = 2.0
-"""Top of the colour scale of residuals, unless they are larger."""
+WORST_SHOWN = 0.4
+"""Share of the structure at the top of the colour scale, unless more is left."""
 
 
 def write_volume_report(folder: Path, name: str, quality: VolumeQuality, title: str) -> None:
@@ -85,7 +85,9 @@ def _pictures(part: SubFigure, quality: VolumeQuality) -> None:
     deep, tall, wide = sections * spacing, height * pixel, width * pixel
     middle = int(quality.volume.std(axis=(1, 2)).argmax())
     row = int(quality.volume.max(axis=0)[4:-4].std(axis=1).argmax()) + 4
-    axes = part.subplots(1, 4, gridspec_kw={"width_ratios": (1, 1, 1.15, 1.15)})
+    grid = part.add_gridspec(2, 3, width_ratios=(1, 1, 1.4))
+    places = (grid[:, 0], grid[:, 1], grid[0, 2], grid[1, 2])
+    axes = [part.add_subplot(place) for place in places]
     panels = (("Wide field", quality.widefield), ("SIM", quality.volume))
     for column, (name, content) in enumerate(panels):
         fine = content.shape[1] // height
@@ -94,7 +96,7 @@ def _pictures(part: SubFigure, quality: VolumeQuality) -> None:
         low = float(np.percentile(content, 1)) if column == 0 else 0.0
         views = (
             (content[middle], f"{name}, z = {middle * spacing:.2f} µm", (0, wide, tall, 0)),
-            (cut.max(axis=1), f"{name}, along the axis (z down)", (0, wide, deep, 0)),
+            (cut.max(axis=1), f"{name}, along the dashed line (z down)", (0, wide, deep, 0)),
         )
         for line, (image, text, extent) in enumerate(views):
             ax = axes[2 * line + column]
@@ -140,7 +142,7 @@ def _correlation(ax: Axes, quality: VolumeQuality, direction: int) -> None:
     what = ("kr, cycles/µm", "kz, cycles/µm")[direction]
     ax.set(xlabel=what, ylabel="correlation")
     ax.legend(fontsize=8.5, frameon=False, loc="lower left")
-    name = ("across (rings near kz = 0)", "along the axis (planes of kz)")[direction]
+    name = ("across (rings, kz near 0)", "along the axis (planes of kz)")[direction]
     panel_title(ax, f"Two halves of the light, {name}\ndotted: limits of the optics and of SIM")
     plain_axes(ax)
 
@@ -234,10 +236,10 @@ def _bars(ax: Axes, values: np.ndarray, errors: np.ndarray, form: str) -> None:
 
 def _residual(ax: Axes, quality: VolumeQuality) -> None:
     score, share = quality.residual.score, quality.residual.unexplained
-    top = max(WORST_SHOWN, float(score.max()))
-    ax.imshow(score, cmap="magma", vmin=0.5, vmax=top, aspect="auto")
+    top = max(WORST_SHOWN, float(share.max()))
+    ax.imshow(share, cmap="magma", vmin=0, vmax=top, aspect="auto")
     for (o, n), value in np.ndenumerate(score):
-        colour = "white" if value < 0.5 + 0.6 * (top - 0.5) else "black"
+        colour = "white" if share[o, n] < 0.6 * top else "black"
         text = f"{value:.2f}\n{100 * share[o, n]:.0f} %"
         ax.text(n, o, text, ha="center", va="center", color=colour, fontsize=10)
     ax.set_xticks(range(score.shape[1]))

@@ -35,8 +35,12 @@ MARGIN_PX = 16
 BORDER_PX = 8
 """Left out on every side: light from outside the field is unknown."""
 TAPER_PX = 8
-PASSED = 0.05
-"""Of the highest transfer: frequencies below are left out."""
+SLOW = 0.2
+"""Of the lateral cut-off.  Further in, haze and the core of the transfer function disagree, which
+no stripe parameter causes."""
+PASSED = 0.2
+"""Of the highest transfer of the band.  Near the edges, where little is passed, more is left though
+all parameters are right."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,8 @@ class BandResidual:
     Attributes
     ----------
     score : array, shape (orientation, order)
-        Root mean square over the frequencies that the band holds, orders 0 to 2; 1 is noise alone.
+        Root mean square over the frequencies that the band holds well, orders 0 to 2; 1 is noise
+        alone.
     unexplained : array, shape (orientation, order)
         Root mean square of what is more than noise, over that of the structure in the band.
     """
@@ -204,7 +209,8 @@ def _passed(
     fz = torch.fft.fftfreq(sections, parameters.section_um)[:, None, None]
     fy, fx = (torch.fft.fftfreq(n, parameters.pixel_size_um) for n in (height, width))
     transfer = optics.transfer(torch.sqrt(fy[:, None].square() + fx.square()), fz, order)
-    return transfer > PASSED * transfer.max()
+    radius = torch.sqrt(fy[:, None].square() + fx.square())
+    return (transfer > PASSED * transfer.max()) & (radius > SLOW * optics.cutoff)
 
 
 def _kept(fine: int, camera: int) -> Tensor:
