@@ -25,8 +25,8 @@ from tisr_scope.sim.volume_quality import VolumeQuality
 WEAK_ORDER = (0.3, 0.2)
 """Modulation of orders 1 and 2 below which they are called weak."""
 RESIDUAL, UNEXPLAINED = 1.3, 0.2
-"""Both must be exceeded.  With all parameters right up to 0.15 of the structure is left in the bands
-of the stripes, which in a bright series is far more than noise."""
+"""Both must be exceeded.  With all parameters right up to 0.15 of the structure is left in the
+bands of the stripes, which in a bright series is far more than noise."""
 SERIOUS_RESIDUAL = 1.5
 CERTAIN = 0.995
 """Of the bleaching: its error is the spread of few orientations."""
