@@ -7,10 +7,10 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from tisr_scope.analysis.decorrelation import decorrelation_analysis
+from tisr_scope.analysis.resolution_map import resolution_map
 from tisr_scope.analysis.resolution_scaled_error import resolution_scaled_error
 from tisr_scope.analysis.ring_correlation import (
     RingCorrelation,
-    resolution_map,
     ring_correlation,
     single_image_ring_correlation,
 )

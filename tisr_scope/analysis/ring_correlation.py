@@ -1,4 +1,4 @@
-"""Resolution from Fourier ring correlation: two images, one image, and a map of it.
+"""Resolution from Fourier ring correlation, of two images or of one.
 
 Two images of the same object with independent noise agree at low frequencies and differ where
 noise prevails.  The frequency at which their correlation falls through a threshold is the
@@ -169,11 +169,11 @@ def ring_correlation(
     DataError
         If the shapes differ or are too small, an image is constant, or not finite.
     """
-    _check(first, second, pixel_um)
+    check_pair(first, second, pixel_um)
     shape = (first.shape[0], first.shape[1])
-    fade = _window(shape, window)
+    fade = fade_window(shape, window)
     spectra = [fft2((image - image.mean()) * fade) for image in (first.astype(np.float64), second)]
-    return _rings(spectra[0], spectra[1], pixel_um, _independent(fade))
+    return _rings(spectra[0], spectra[1], pixel_um, independent_share(fade))
 
 
 def single_image_ring_correlation(
@@ -208,18 +208,18 @@ def single_image_ring_correlation(
     DataError
         As :func:`ring_correlation`.
     """
-    _check(image, image, pixel_um)
+    check_pair(image, image, pixel_um)
     even = image[: image.shape[0] // 2 * 2, : image.shape[1] // 2 * 2].astype(np.float64)
     even = even - even.mean()
     shape = (even.shape[0] // 2, even.shape[1] // 2)
-    fade = _window(shape, window)
+    fade = fade_window(shape, window)
     fy, fx = (np.fft.fftfreq(n, 2 * pixel_um) for n in shape)
     curves = []
     for (y0, x0), (y1, x1) in (((0, 0), (1, 1)), ((0, 1), (1, 0))):
         one, other = fft2(even[y0::2, x0::2] * fade), fft2(even[y1::2, x1::2] * fade)
         shift = pixel_um * ((y1 - y0) * fy[:, None] + (x1 - x0) * fx[None, :])
         curves.append(
-            _rings(one, other * np.exp(-2j * np.pi * shift), 2 * pixel_um, _independent(fade))
+            _rings(one, other * np.exp(-2j * np.pi * shift), 2 * pixel_um, independent_share(fade))
         )
     correlation = (curves[0].correlation + curves[1].correlation) / 2
     samples = 2 * curves[0].samples
@@ -231,111 +231,6 @@ def single_image_ring_correlation(
     return RingCorrelation(curves[0].frequency, correlation, samples, curves[0].independent)
 
 
-@dataclass(frozen=True)
-class ResolutionMap:
-    """Local resolution by rolling Fourier ring correlation.
-
-    Attributes
-    ----------
-    resolution_um : array, shape (row, column)
-        Of each block; NaN in the background and where the block's images do not agree.
-    centre_y_px, centre_x_px : array, shape (row,), (column,)
-        Centres of the blocks, in pixels of the image.
-    step_px, block_px : int
-        Distance and side of the blocks.
-    threshold : str
-    """
-
-    resolution_um: Float[np.ndarray, "row column"]
-    centre_y_px: Float[np.ndarray, " row"]
-    centre_x_px: Float[np.ndarray, " column"]
-    step_px: int
-    block_px: int
-    threshold: str
-
-    @property
-    def median_um(self) -> float:
-        """Median over the blocks that have a resolution; NaN where none has."""
-        known = self.resolution_um[np.isfinite(self.resolution_um)]
-        return float(np.median(known)) if known.size else float("nan")
-
-
-def resolution_map(
-    first: Float[np.ndarray, "y x"],
-    second: Float[np.ndarray, "y x"],
-    pixel_um: float,
-    *,
-    block_px: int = 64,
-    step_px: int = 16,
-    threshold: Threshold = "3-sigma",
-    background: float = 0.2,
-) -> ResolutionMap:
-    """Rolling Fourier ring correlation (rFRC): the resolution of every part of the image.
-
-    Parameters
-    ----------
-    first, second : array, shape (y, x)
-        Same object, independent noise.
-    pixel_um : float
-        Pixel in the sample, in micrometres.
-    block_px, step_px : int
-        Side of the square blocks and distance between them.  The finest period that is told apart
-        from the next changes by ``resolution^2 / (block_px * pixel_um)``.
-    threshold : {"3-sigma", "half-bit", "1/7"}
-        Blocks have few pixels a ring, so the threshold should know their number.
-    background : float
-        Blocks whose structure (standard deviation of the mean of both images) is below this
-        fraction of the 95th percentile over the blocks have no resolution.
-
-    Raises
-    ------
-    DataError
-        As :func:`ring_correlation`, or if the block does not fit.
-    """
-    _check(first, second, pixel_um)
-    if not MINIMUM_SIDE_PX <= block_px <= min(first.shape) or step_px < 1:
-        raise DataError(
-            f"blocks of {block_px} px every {step_px} px do not fit an image of {first.shape}",
-            remedy=f"{MINIMUM_SIDE_PX} px or more, not more than the image",
-        )
-    fade = _window((block_px, block_px), "hann")
-    ring, count = _ring_numbers((block_px, block_px), pixel_um)
-    independent = _independent(fade)
-    samples = count * independent
-    spread = np.zeros((block_px * block_px, count.size))
-    inside = ring < count.size
-    spread[np.flatnonzero(inside), ring[inside]] = 1
-    frequency = (np.arange(count.size) + 1) / (block_px * pixel_um)
-    starts = [np.arange(0, n - block_px + 1, step_px) for n in first.shape]
-    views = [
-        np.lib.stride_tricks.sliding_window_view(image, (block_px, block_px))
-        for image in (first.astype(np.float64), second.astype(np.float64))
-    ]
-    curves = np.empty((len(starts[0]), len(starts[1]), count.size))
-    structure = np.empty(curves.shape[:2])
-    for row, y in enumerate(starts[0]):
-        a, b = (view[y, starts[1]] for view in views)
-        structure[row] = ((a + b) / 2).std(axis=(-2, -1))
-        fa, fb = (
-            fft2((block - block.mean(axis=(-2, -1), keepdims=True)) * fade).reshape(len(block), -1)
-            for block in (a, b)
-        )
-        cross = (fa * fb.conj()).real @ spread
-        power = ((np.abs(fa) ** 2) @ spread) * ((np.abs(fb) ** 2) @ spread)
-        curves[row] = cross / np.sqrt(np.maximum(power, 1e-300))
-    found = np.full(structure.shape, np.nan)
-    level = background * np.percentile(structure, 95)
-    for row, column in np.argwhere(structure >= level):
-        curve = RingCorrelation(frequency, curves[row, column], samples, independent)
-        here = curve.resolution(threshold)
-        if here.um is not None:
-            found[row, column] = here.um
-        elif here.note.startswith("not reached"):
-            found[row, column] = 1 / frequency[-1]
-    centres = [start + (block_px - 1) / 2 for start in starts]
-    return ResolutionMap(found, centres[0], centres[1], step_px, block_px, threshold)
-
-
 def _rings(
     first: Complex[np.ndarray, "y x"],
     second: Complex[np.ndarray, "y x"],
@@ -343,7 +238,7 @@ def _rings(
     independent: float,
 ) -> RingCorrelation:
     shape = (first.shape[0], first.shape[1])
-    ring, count = _ring_numbers(shape, pixel_um)
+    ring, count = ring_numbers(shape, pixel_um)
     terms = ((first * second.conj()).real, np.abs(first) ** 2, np.abs(second) ** 2)
     cross, one, other = (
         np.bincount(ring, term.ravel(), minlength=count.size)[: count.size] for term in terms
@@ -353,7 +248,7 @@ def _rings(
     return RingCorrelation(frequency, correlation, count * independent, independent)
 
 
-def _ring_numbers(
+def ring_numbers(
     shape: tuple[int, int], pixel_um: float
 ) -> tuple[Int[np.ndarray, " pixel"], Float[np.ndarray, " ring"]]:
     """Ring of every Fourier pixel (beyond the last: the corners and frequency 0), and ring sizes.
@@ -369,7 +264,8 @@ def _ring_numbers(
     return number, count
 
 
-def _window(shape: tuple[int, int], window: Window) -> Float[np.ndarray, "y x"]:
+def fade_window(shape: tuple[int, int], window: Window) -> Float[np.ndarray, "y x"]:
+    """Window of that name over the field."""
     if window not in get_args(Window):
         raise DataError(f"no window {window!r}", remedy="choose tukey, hann or none")
     rows, columns = (_fade(n, window) for n in shape)
@@ -382,7 +278,7 @@ def _fade(n: int, window: Window) -> Float[np.ndarray, " pixel"]:
     return np.asarray(tukey(n, 0.25, sym=False)) if window == "tukey" else np.ones(n)
 
 
-def _independent(window: Float[np.ndarray, "y x"]) -> float:
+def independent_share(window: Float[np.ndarray, "y x"]) -> float:
     """Independent Fourier pixels per pixel along a line, for white noise times the window.
 
     A ring is a line one pixel wide, so only dependence along it counts.
@@ -412,9 +308,10 @@ def _averaged(values: Float[np.ndarray, " ring"]) -> Float[np.ndarray, " ring"]:
     return total
 
 
-def _check(
+def check_pair(
     first: Float[np.ndarray, "y x"], second: Float[np.ndarray, "y x"], pixel_um: float
 ) -> None:
+    """Refuse images that have no ring correlation, by a :class:`DataError`."""
     if first.ndim != 2 or first.shape != second.shape or min(first.shape) < MINIMUM_SIDE_PX:
         raise DataError(
             f"images of {first.shape} and {second.shape} have no ring correlation",
