@@ -24,12 +24,12 @@ import numpy as np
 from tisr_scope.acquisition.acquire import acquire, with_time_points
 from tisr_scope.acquisition.engine import StrictEngine
 from tisr_scope.acquisition.microscope import Microscope
-from tisr_scope.acquisition.recorder import Recorder, create_store
-from tisr_scope.acquisition.running_order import FrameInfo, Mode, RunningOrder, running_order
 from tisr_scope.acquisition.safety import DoseMeter
-from tisr_scope.data.recording import Recording
 from tisr_scope.profiles.library import load_profile
 from tisr_scope.profiles.schema import Profile
+from tisr_scope.recording.recorder import Recorder, create_store
+from tisr_scope.recording.recording import Recording
+from tisr_scope.running_order.escalating_order import FrameInfo, Mode, RunningOrder, running_order
 
 CASES: tuple[tuple[str, Mode, bool], ...] = (
     ("simulated_microtubules", "paired", False),

@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tisr_scope.networks.deformable import reference
+from tisr_scope.networks.kernels.deformable import reference
 from tisr_scope.networks.optical_flow import pixel_grid, sample
 
 VARIANTS = {"cpu": ("differentiated", "reference"), "cuda": ("reference", "triton")}
@@ -55,7 +55,7 @@ def compiled(dtype: str, target: Any) -> Iterator[tuple[str, Any]]:
     import triton
     from triton.compiler import ASTSource
 
-    from tisr_scope.networks import deformable_triton
+    from tisr_scope.networks.kernels import deformable_triton
 
     kind = {"float32": "*fp32", "bfloat16": "*bf16", "float16": "*fp16"}[dtype]
     on_meta = torch.empty(1, 128, 8, 8, dtype=getattr(torch, dtype), device="meta")
@@ -112,7 +112,7 @@ def measure(chosen: argparse.Namespace) -> dict[str, float]:
     """Best milliseconds of the forward and the backward pass, and memory over the arguments."""
     torch.set_num_threads(chosen.threads)
     if chosen.variant == "triton":
-        from tisr_scope.networks.deformable_triton import fused as convolve
+        from tisr_scope.networks.kernels.deformable_triton import fused as convolve
     else:
         convolve = {"differentiated": differentiated, "reference": reference}[chosen.variant]
     given, on_gpu = inputs(chosen), chosen.device == "cuda"

@@ -19,9 +19,9 @@ import numpy as np
 import torch
 
 from benchmarks.even_light import even_light
-from tisr_scope.inference.live import LiveOptions, run_live
+from tisr_scope.bundles.bundle import load_bundle
 from tisr_scope.inference.predictor import Model
-from tisr_scope.networks.bundle import load_bundle
+from tisr_scope.live.run_live import LiveOptions, run_live
 from tisr_scope.preview import colour
 from tisr_scope.profiles.library import find_profile, load_profile
 from tisr_scope.profiles.schema import DeviceSetting, Profile

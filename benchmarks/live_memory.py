@@ -20,10 +20,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.even_light import even_light
-from tisr_scope.data.recording import Recording
-from tisr_scope.inference.live import LiveOptions, LiveSession
+from tisr_scope.live.run_live import LiveOptions, LiveSession
 from tisr_scope.profiles.library import find_profile, load_profile
 from tisr_scope.profiles.schema import DeviceSetting
+from tisr_scope.recording.recording import Recording
 
 PROFILE = "simulated_microtubules"
 LIMIT_MB = 50.0

@@ -23,8 +23,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from tisr_scope.inference.window import SlidingWindow
-from tisr_scope.networks.bundle import load_bundle
+from tisr_scope.bundles.bundle import load_bundle
+from tisr_scope.inference.sliding_window import SlidingWindow
 from tisr_scope.networks.dpa_tisr import DpaTisr, paper, parameter_count, released, small
 
 PRESETS = {"small": small, "paper": paper, "released": released}

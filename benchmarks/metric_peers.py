@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from tisr_scope.analysis.decorrelation import decorrelation_analysis
-from tisr_scope.analysis.resolution_scaled_error import resolution_scaled_error
-from tisr_scope.analysis.ring_correlation import ring_correlation
+from tisr_scope.metrics.decorrelation import decorrelation_analysis
+from tisr_scope.metrics.resolution_scaled_error import resolution_scaled_error
+from tisr_scope.metrics.ring_correlation import ring_correlation
 
 PIXEL_UM = 0.04
 

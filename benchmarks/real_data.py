@@ -21,8 +21,8 @@ from matplotlib.figure import Figure
 
 from tisr_scope.figures import busiest, scale_bar
 from tisr_scope.inference.offline import infer
-from tisr_scope.inference.store import open_results
-from tisr_scope.sim.files import reconstruct_raw_file
+from tisr_scope.inference.result_store import open_results
+from tisr_scope.sim.reconstruction.reconstruct_files import reconstruct_raw_file
 
 STACK, OTF = "gi_sim_microtubules_raw.mrc", "otf_2d_488.mrc"
 PIXEL_UM = 0.0626

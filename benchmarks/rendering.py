@@ -12,10 +12,10 @@ import json
 import math
 import time
 
-from tisr_scope.sim.patterns import Pattern, slm_image
-from tisr_scope.simulation.light import SLM_OVERSAMPLING
-from tisr_scope.simulation.specimens import SPECIMENS
-from tisr_scope.simulation.world import Line, PatternKey, World
+from tisr_scope.running_order.patterns import Pattern, slm_image
+from tisr_scope.simulated_microscope.light import SLM_OVERSAMPLING
+from tisr_scope.simulated_microscope.specimens import SPECIMENS
+from tisr_scope.simulated_microscope.world import Line, PatternKey, World
 
 
 def main() -> None:

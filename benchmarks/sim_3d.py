@@ -28,9 +28,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 import sim_truth_3d as truth
 
-from tisr_scope.sim.volume_optics import VolumeOptics
-from tisr_scope.sim.volume_parameters import estimate_volume
-from tisr_scope.sim.volume_wiener import reconstruct_volume
+from tisr_scope.sim.optics.volume_otf import VolumeOptics
+from tisr_scope.sim.parameters.volume_parameters import estimate_volume
+from tisr_scope.sim.reconstruction.volume_wiener import reconstruct_volume
 
 TARGETS = {
     f"{name}_share_of_{what}": 0.9 for name in ("lateral", "axial") for what in ("limit", "perfect")

@@ -27,8 +27,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from sim_truth import EMISSION_UM, NA, PIXEL_UM, make_stack
 
-from tisr_scope.sim.optics import incoherent_otf
-from tisr_scope.sim.parameters import estimate_parameters
+from tisr_scope.sim.optics.otf import incoherent_otf
+from tisr_scope.sim.parameters.estimate import estimate_parameters
 
 LINEAR = {"depths": (0.8,), "orientations": 3, "phases": 3}
 NONLINEAR = {"depths": (1.333, 0.333), "orientations": 5, "phases": 5}

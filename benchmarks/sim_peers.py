@@ -45,11 +45,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from sim_truth import CUTOFF, EMISSION_UM, NA, PIXEL_UM, Stack, make_stack
 
 from tisr_scope.figures import busiest, scale_bar
-from tisr_scope.sim.optics import edge_taper, incoherent_otf
-from tisr_scope.sim.parameters import SimParameters, estimate_parameters
-from tisr_scope.sim.reconstruct import WienerSettings, reconstruct
-from tisr_scope.sim.widefield import widefield
-from tisr_scope.sim.wiener import WienerPlan
+from tisr_scope.sim.optics.otf import edge_taper, incoherent_otf
+from tisr_scope.sim.parameters.estimate import SimParameters, estimate_parameters
+from tisr_scope.sim.reconstruction.reconstruct import WienerSettings, reconstruct
+from tisr_scope.sim.reconstruction.widefield import widefield
+from tisr_scope.sim.reconstruction.wiener import WienerPlan
 
 OTF = incoherent_otf(NA, 1e3 * EMISSION_UM)
 PEER = "napari_sim_processor"

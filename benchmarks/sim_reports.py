@@ -23,13 +23,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from sim_truth import EMISSION_UM, NA, PIXEL_UM, filaments, make_stack
 
-from tisr_scope.data.biotisr import fold_raw
-from tisr_scope.sim.estimation import Estimation
-from tisr_scope.sim.files import Reconstruction, read_stack, reconstruct_stack
-from tisr_scope.sim.findings import report
-from tisr_scope.sim.optics import DetectionOtf, incoherent_otf, measured_otf
-from tisr_scope.sim.quality import SimQuality, measure_quality
-from tisr_scope.sim.quality_figure import write_quality_figure
+from tisr_scope.formats.biotisr import fold_raw
+from tisr_scope.sim.optics.otf import DetectionOtf, incoherent_otf, measured_otf
+from tisr_scope.sim.parameters.estimation_settings import Estimation
+from tisr_scope.sim.reconstruction.reconstruct_files import (
+    Reconstruction,
+    read_stack,
+    reconstruct_stack,
+)
+from tisr_scope.sim.report.findings import report
+from tisr_scope.sim.report.quality import SimQuality, measure_quality
+from tisr_scope.sim.report.quality_figure import write_quality_figure
 
 STACK, OTF = "gi_sim_microtubules_raw.mrc", "otf_2d_488.mrc"
 CLOSED = incoherent_otf(NA, 1e3 * EMISSION_UM)

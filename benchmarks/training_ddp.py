@@ -25,8 +25,8 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
 
-from tisr_scope.data.ome_tiff import write_series
-from tisr_scope.networks.bundle import load_bundle
+from tisr_scope.bundles.bundle import load_bundle
+from tisr_scope.formats.ome_tiff import write_series
 from tisr_scope.networks.config import DpaTisrConfig
 from tisr_scope.networks.presets import PRESETS, preset
 from tisr_scope.training.processes import launched

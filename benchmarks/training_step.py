@@ -30,8 +30,6 @@ import numpy as np
 import torch
 
 from benchmarks.deformable import differentiated
-from tisr_scope.data.normalise import Normalisation
-from tisr_scope.data.patches import PatchSampler, PatchSettings
 from tisr_scope.networks import alignment
 from tisr_scope.networks.dpa_tisr import (
     DpaTisr,
@@ -41,6 +39,8 @@ from tisr_scope.networks.dpa_tisr import (
     single_frame,
     small,
 )
+from tisr_scope.normalise import Normalisation
+from tisr_scope.pairs.patches import PatchSampler, PatchSettings
 from tisr_scope.training.losses import objective
 from tisr_scope.types import PairedStack
 

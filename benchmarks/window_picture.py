@@ -10,7 +10,7 @@ import tempfile
 from contextlib import chdir
 from pathlib import Path
 
-from tisr_scope.inference.live import run_live
+from tisr_scope.live.run_live import run_live
 from tisr_scope.preview.app import showing
 from tisr_scope.profiles.library import find_profile, load_profile
 from tisr_scope.profiles.schema import DeviceSetting

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from bench_devices import Bench, expected_frame
 
-from tisr_scope.acquisition.running_order import Mode, running_order
-from tisr_scope.data.recording import Recording
 from tisr_scope.profiles.schema import Profile
+from tisr_scope.recording.recording import Recording
+from tisr_scope.running_order.escalating_order import Mode, running_order
 
 CONFIG = """\
 #py pyDevice,Bench,bench_devices,BenchDevice

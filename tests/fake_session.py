@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import gaussian_filter, zoom
 
-from tisr_scope.inference.comparison import SimImage, SimStatus
-from tisr_scope.inference.engine import LiveStatus
-from tisr_scope.inference.live import SessionStatus
 from tisr_scope.inference.result_arrays import Grid
-from tisr_scope.inference.stream import LiveResult, StreamStatus
+from tisr_scope.live.inference_thread import LiveStatus
+from tisr_scope.live.run_live import SessionStatus
+from tisr_scope.live.sim_comparison import SimImage, SimStatus
+from tisr_scope.live.stream import LiveResult, StreamStatus
 from tisr_scope.types import Prediction
 
 SIZE = 128

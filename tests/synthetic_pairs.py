@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
 
-from tisr_scope.analysis.evaluate import enlarge
-from tisr_scope.data.normalise import Normalisation
-from tisr_scope.data.ome_tiff import write_series
+from tisr_scope.evaluation.evaluate import enlarge
+from tisr_scope.formats.ome_tiff import write_series
 from tisr_scope.networks.dpa_tisr import DpaTisr, DpaTisrConfig, small
+from tisr_scope.normalise import Normalisation
 
 RULE = Normalisation(reference="maximum", target_blur_sigma_px=0)
 PIXEL_UM = 0.0626

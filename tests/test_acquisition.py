@@ -18,9 +18,7 @@ from bench_devices import Bench
 from tisr_scope.acquisition.acquire import acquire
 from tisr_scope.acquisition.engine import StrictEngine
 from tisr_scope.acquisition.microscope import Microscope
-from tisr_scope.acquisition.running_order import FrameInfo, running_order
 from tisr_scope.acquisition.safety import DoseMeter, LightGuard
-from tisr_scope.data.recording import Recording
 from tisr_scope.errors import (
     BufferOverflow,
     DeviceMissing,
@@ -32,6 +30,8 @@ from tisr_scope.errors import (
     TisrScopeError,
 )
 from tisr_scope.profiles.schema import DeviceSetting, Profile
+from tisr_scope.recording.recording import Recording
+from tisr_scope.running_order.escalating_order import FrameInfo, running_order
 
 TWO_COLOURS = [
     channel("green", "LaserA", presets=[{"group": "Filter", "preset": "green"}]),

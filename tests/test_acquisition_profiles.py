@@ -11,11 +11,11 @@ from bench import bench_profile
 from tisr_scope.acquisition.acquire import acquire, default_folder
 from tisr_scope.acquisition.microscope import Microscope
 from tisr_scope.acquisition.preflight import check, check_profile
-from tisr_scope.acquisition.running_order import running_order
-from tisr_scope.data.recording import Recording
 from tisr_scope.errors import ProfileError
 from tisr_scope.profiles.library import load_profile
 from tisr_scope.profiles.schema import DeviceSetting, Preset, Profile
+from tisr_scope.recording.recording import Recording
+from tisr_scope.running_order.escalating_order import running_order
 
 
 def small_world(profile: Profile) -> tuple[Profile, list[DeviceSetting]]:

@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from tisr_scope.networks.alignment import FlowAlignment
-from tisr_scope.networks.attention import NeighbourhoodAttention, neighbourhood_attention
-from tisr_scope.networks.phase_space import PhaseAlignment, amplify, transform
-from tisr_scope.networks.propagation import BlockModules, Flows, run_branch
-from tisr_scope.networks.sliding import flow_pairs, slide
+from tisr_scope.networks.baselines.attention import NeighbourhoodAttention, neighbourhood_attention
+from tisr_scope.networks.baselines.sliding import flow_pairs, slide
+from tisr_scope.networks.deformable_phase_alignment import PhaseAlignment, amplify, transform
+from tisr_scope.networks.second_order_propagation import BlockModules, Flows, run_branch
 
 
 def pixels(size: tuple[int, int]) -> list[tuple[int, int]]:

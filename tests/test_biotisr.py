@@ -9,8 +9,8 @@ import mrcfile
 import numpy as np
 import pytest
 
-from tisr_scope.data.biotisr import biotisr_cells, fold_raw, read_mrc
 from tisr_scope.errors import DataError
+from tisr_scope.formats.biotisr import biotisr_cells, fold_raw, read_mrc
 
 
 def write_priism(path: Path, data: np.ndarray, pixel: float) -> None:

@@ -7,8 +7,8 @@ import pytest
 from matplotlib.cbook import boxplot_stats
 from matplotlib.figure import Figure
 
-from tisr_scope.analysis.boxes import BoxStatistics, draw_boxes
 from tisr_scope.errors import DataError
+from tisr_scope.evaluation.boxes import BoxStatistics, draw_boxes
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 50])

@@ -10,18 +10,18 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from tisr_scope.data.normalise import Normalisation
-from tisr_scope.errors import BundleError
-from tisr_scope.networks import bundle as module
-from tisr_scope.networks.bundle import (
+from tisr_scope.bundles import bundle as module
+from tisr_scope.bundles.bundle import (
     Bundle,
     BundleOptics,
     load_bundle,
     save_bundle,
     write_calibration,
 )
+from tisr_scope.errors import BundleError
 from tisr_scope.networks.config import small
 from tisr_scope.networks.dpa_tisr import DpaTisr
+from tisr_scope.normalise import Normalisation
 
 CONFIG = small().model_copy(
     update={"channels": 4, "output_channels": 4, "deformable_groups": 2, "flow_levels": 2}

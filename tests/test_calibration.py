@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from tisr_scope.confidence.confidence_map import confidence
-from tisr_scope.confidence.correction import (
+from tisr_scope.confidence.confidence_correction import (
     Trial,
     calibration_loss,
     parabola_vertex,
     search_k,
 )
+from tisr_scope.confidence.credible_interval import confidence
+from tisr_scope.confidence.expected_calibration_error import Reliability, inside_interval
 from tisr_scope.confidence.recalibration import RecalibrationMap, fit_recalibration
-from tisr_scope.confidence.reliability import Reliability, inside_interval
 from tisr_scope.errors import CalibrationError
 
 

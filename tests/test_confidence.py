@@ -7,8 +7,8 @@ import pytest
 import torch
 from scipy import integrate, stats
 
-from tisr_scope.confidence.confidence_map import confidence, half_width, interval_probability
-from tisr_scope.confidence.reliability import Reliability, inside_interval, merged
+from tisr_scope.confidence.credible_interval import confidence, half_width, interval_probability
+from tisr_scope.confidence.expected_calibration_error import Reliability, inside_interval, merged
 from tisr_scope.confidence.uncertainty import summarise
 from tisr_scope.errors import CalibrationError
 

@@ -10,14 +10,19 @@ import pytest
 import torch
 from synthetic_pairs import PIXEL_UM, RULE, bilinear_network, stack, write_pairs
 
+from tisr_scope.bundles.bundle import load_bundle, save_bundle
 from tisr_scope.confidence.calibrate import CalibrationReport, calibrate, load_subsets
 from tisr_scope.confidence.calibration import Use, apply_calibration, load_calibration
-from tisr_scope.confidence.confidence_map import confidence, half_width
-from tisr_scope.confidence.examples import centre_features, centres, halo_px, make_examples
+from tisr_scope.confidence.calibration_windows import (
+    centre_features,
+    centres,
+    halo_px,
+    make_examples,
+)
+from tisr_scope.confidence.credible_interval import confidence, half_width
 from tisr_scope.confidence.fine_tuning import FineTuning, Interval, fine_tune
-from tisr_scope.confidence.iteration import CalibrationSettings, calibrate_network
+from tisr_scope.confidence.iterative_fine_tuning import CalibrationSettings, calibrate_network
 from tisr_scope.errors import CalibrationError
-from tisr_scope.networks.bundle import load_bundle, save_bundle
 from tisr_scope.networks.dpa_tisr import DpaTisr, small
 from tisr_scope.types import PairedStack
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tisr_scope.data.counts import counts_rule
 from tisr_scope.errors import DataError
+from tisr_scope.formats.counts import counts_rule
 
 
 def camera(low: int, high: int) -> np.ndarray:

@@ -16,8 +16,8 @@ from torch.nn import functional
 
 from tisr_scope.doctor import examine
 from tisr_scope.errors import DataError
-from tisr_scope.networks import deformable
-from tisr_scope.networks.deformable import backend, deformable_conv2d
+from tisr_scope.networks.kernels import deformable
+from tisr_scope.networks.kernels.deformable import backend, deformable_conv2d
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 ROOT = Path(__file__).resolve().parents[1]

@@ -10,17 +10,17 @@ import pytest
 from matplotlib.image import imread
 from tiny_model import tiny_bundle
 
-from tisr_scope import demo
-from tisr_scope.analysis.metrics import fitted, normalised_reference
-from tisr_scope.data.recording import Recording
-from tisr_scope.demo import DemoSummary, choose, compare, run_demo
+from tisr_scope.bundles.bundle import load_bundle
+from tisr_scope.demo.run_demo import DemoSummary, choose, compare, run_demo
+from tisr_scope.demo.run_demo import run_demo as demo
 from tisr_scope.errors import DataError, DisplayError, RecordingError
 from tisr_scope.figures import busiest
-from tisr_scope.inference.live import LiveOptions
 from tisr_scope.inference.result_arrays import Grid
-from tisr_scope.inference.store import ResultStore, open_results
-from tisr_scope.networks.bundle import load_bundle
-from tisr_scope.simulation.truth import truth_stack
+from tisr_scope.inference.result_store import ResultStore, open_results
+from tisr_scope.live.run_live import LiveOptions
+from tisr_scope.metrics.fidelity import fitted, normalised_reference
+from tisr_scope.recording.recording import Recording
+from tisr_scope.simulated_microscope.truth import truth_stack
 from tisr_scope.types import Prediction
 
 

@@ -13,14 +13,14 @@ from scipy.ndimage import gaussian_filter
 from skimage.metrics import peak_signal_noise_ratio
 from synthetic_pairs import RULE, bilinear_network, stack, write_pairs
 
-from tisr_scope.analysis.evaluate import SIM, WIDEFIELD, enlarge, evaluate
-from tisr_scope.analysis.evaluation import Evaluation
-from tisr_scope.analysis.judging import SUCCESSIVE
-from tisr_scope.analysis.statistics import mean_with_limits, paired_difference
-from tisr_scope.data.normalise import Normalisation
-from tisr_scope.data.ome_tiff import write_series
+from tisr_scope.bundles.bundle import BundleOptics, save_bundle
 from tisr_scope.errors import DataError
-from tisr_scope.networks.bundle import BundleOptics, save_bundle
+from tisr_scope.evaluation.evaluate import SIM, WIDEFIELD, enlarge, evaluate
+from tisr_scope.evaluation.judging import SUCCESSIVE
+from tisr_scope.evaluation.results import Evaluation
+from tisr_scope.formats.ome_tiff import write_series
+from tisr_scope.metrics.statistics import mean_with_limits, paired_difference
+from tisr_scope.normalise import Normalisation
 
 NOISE, SCALE = 0.05, 0.02
 SEEDS = [5, 6, 7]

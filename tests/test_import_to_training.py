@@ -11,14 +11,14 @@ from published_layout import PIXEL, write_mrc_by_hand
 from sim_truth import make_stack
 from test_training import CONFIG, settings
 
-from tisr_scope.data.import_plan import plan_region
-from tisr_scope.data.import_settings import ImportSettings
-from tisr_scope.data.importing import import_recordings
-from tisr_scope.data.importing_pairs import import_pairs
-from tisr_scope.data.pairs import load_pair
-from tisr_scope.data.prepare import prepare
-from tisr_scope.data.regions import find_regions
-from tisr_scope.networks.bundle import load_bundle
+from tisr_scope.bundles.bundle import load_bundle
+from tisr_scope.exchange.import_pairs import import_pairs
+from tisr_scope.exchange.import_plan import plan_region
+from tisr_scope.exchange.import_recordings import import_recordings
+from tisr_scope.exchange.import_settings import ImportSettings
+from tisr_scope.exchange.regions import find_regions
+from tisr_scope.pairs.pair_folder import load_pair
+from tisr_scope.pairs.prepare import prepare
 from tisr_scope.training.train import train
 
 

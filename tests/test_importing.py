@@ -17,23 +17,23 @@ from published_layout import ANGLES_DEG, PIXEL, noise_cell, striped_cell, write_
 from sim_truth import make_stack
 from typer.testing import CliRunner
 
-from tisr_scope.acquisition.recorder import Recorder
 from tisr_scope.cli import app
-from tisr_scope.data.biotisr import biotisr_cells
-from tisr_scope.data.exporting import export
-from tisr_scope.data.import_plan import ImportPlan, plan_region
-from tisr_scope.data.import_settings import ImportSettings
-from tisr_scope.data.importing import import_recordings
-from tisr_scope.data.importing_pairs import import_pairs
-from tisr_scope.data.mrc import read_mrc
-from tisr_scope.data.mrc_header import read_header
-from tisr_scope.data.pairs import load_pair, pair_folders
-from tisr_scope.data.prepare import prepare
-from tisr_scope.data.raw_stack import read_raw_stack
-from tisr_scope.data.recording import Recording
-from tisr_scope.data.regions import find_regions
-from tisr_scope.data.split import Split
 from tisr_scope.errors import DataError, DiskFull, MicroscopeError
+from tisr_scope.exchange.export import export
+from tisr_scope.exchange.import_pairs import import_pairs
+from tisr_scope.exchange.import_plan import ImportPlan, plan_region
+from tisr_scope.exchange.import_recordings import import_recordings
+from tisr_scope.exchange.import_settings import ImportSettings
+from tisr_scope.exchange.regions import find_regions
+from tisr_scope.formats.biotisr import biotisr_cells
+from tisr_scope.formats.mrc import read_mrc
+from tisr_scope.formats.mrc_header import read_header
+from tisr_scope.formats.raw_stack import read_raw_stack
+from tisr_scope.pairs.pair_folder import load_pair, pair_folders
+from tisr_scope.pairs.prepare import prepare
+from tisr_scope.pairs.recording_split import Split
+from tisr_scope.recording.recorder import Recorder
+from tisr_scope.recording.recording import Recording
 
 STATED = ImportSettings(
     interval_s=1.5,

@@ -14,13 +14,13 @@ from fake_session import FakeSession
 from sim_truth import EMISSION_UM, NA, PIXEL_UM, Stack, make_stack, psnr
 from tiny_model import tiny_bundle
 
-from tisr_scope.inference import comparison
-from tisr_scope.inference.comparison import SimComparison, SimStatus
-from tisr_scope.inference.live import LiveOptions, LiveSession, run_live
+from tisr_scope.live import sim_comparison as comparison
+from tisr_scope.live.run_live import LiveOptions, LiveSession, run_live
+from tisr_scope.live.sim_comparison import SimComparison, SimStatus
 from tisr_scope.preview.app import application, dispose, show
 from tisr_scope.profiles.library import find_profile, load_profile
 from tisr_scope.profiles.schema import DeviceSetting
-from tisr_scope.sim.optics import incoherent_otf
+from tisr_scope.sim.optics.otf import incoherent_otf
 
 pytest.importorskip("pyqtgraph")
 from tisr_scope.preview.window import LiveWindow

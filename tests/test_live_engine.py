@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from tisr_scope.errors import DataError
-from tisr_scope.inference.engine import LiveEngine
-from tisr_scope.inference.ring import FrameRing
-from tisr_scope.inference.stream import LiveResult, Stream, rate
+from tisr_scope.live.inference_thread import LiveEngine
+from tisr_scope.live.ring import FrameRing
+from tisr_scope.live.stream import LiveResult, Stream, rate
 from tisr_scope.types import Prediction
 
 SHAPE = (16, 20)

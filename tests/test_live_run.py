@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 from tiny_model import tiny_bundle
 
-from tisr_scope.data.recording import Recording
+from tisr_scope.bundles.bundle import load_bundle
 from tisr_scope.errors import BundleError, DataError, ProfileError, RecordingError
-from tisr_scope.inference import live, session
-from tisr_scope.inference.live import LiveOptions, LiveSession, run_live
 from tisr_scope.inference.offline import predictions
 from tisr_scope.inference.predictor import Model, StreamPredictor
+from tisr_scope.inference.result_store import open_results
 from tisr_scope.inference.sources import RecordedChannel
-from tisr_scope.inference.store import open_results
-from tisr_scope.networks.bundle import load_bundle
+from tisr_scope.live import session
+from tisr_scope.live.run_live import LiveOptions, LiveSession, LiveSummary, run_live
 from tisr_scope.profiles.library import find_profile, load_profile
 from tisr_scope.profiles.schema import DeviceSetting, Profile
+from tisr_scope.recording.recording import Recording
 
 PROFILE = "simulated_microtubules"
 QUICK = LiveOptions(threads=1, passes=2, warm_up=8)
@@ -54,7 +54,7 @@ def changed(profile: Profile, **timelapse: object) -> Profile:
     return profile.model_copy(update=changes)
 
 
-def run(out: Path, model: Path | str, **options: object) -> live.LiveSummary:
+def run(out: Path, model: Path | str, **options: object) -> LiveSummary:
     profile = options.pop("profile", None) or microtubules()
     assert isinstance(profile, Profile)
     path = find_profile(PROFILE)

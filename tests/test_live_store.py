@@ -16,7 +16,7 @@ import zarr
 
 from tisr_scope.errors import DiskFull, RecordingError
 from tisr_scope.inference.result_arrays import Grid
-from tisr_scope.inference.store import (
+from tisr_scope.inference.result_store import (
     CONFIDENCE,
     JOURNAL,
     SUPER_RESOLUTION,
@@ -103,7 +103,7 @@ def test_killed_run_is_readable_up_to_the_last_shard(tmp_path: Path) -> None:
         sys.path[:0] = [{str(Path(__file__).parent)!r}]
         from pathlib import Path
         from test_live_store import GRID, prediction
-        from tisr_scope.inference.store import ResultStore
+        from tisr_scope.inference.result_store import ResultStore
         store = ResultStore(Path({str(tmp_path / "r")!r}), GRID, {{}}, shard_frames=4)
         for t in range(11):
             store.append(prediction(t))

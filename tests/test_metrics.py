@@ -7,15 +7,15 @@ import pytest
 from scipy.ndimage import gaussian_filter
 from skimage.metrics import peak_signal_noise_ratio
 
-from tisr_scope.analysis.metrics import (
+from tisr_scope.errors import DataError
+from tisr_scope.metrics.fidelity import (
     fit_line,
     fitted,
     normalised_reference,
     psnr,
     ssim,
 )
-from tisr_scope.analysis.temporal import correlation_matrix, neighbour_correlation
-from tisr_scope.errors import DataError
+from tisr_scope.metrics.temporal import correlation_matrix, neighbour_correlation
 
 
 @pytest.fixture

@@ -13,14 +13,14 @@ import torch
 from test_released_fixtures import FOLDER, NAMES, weights
 from typer.testing import CliRunner
 
+from tisr_scope.bundles.bundle import BundleOptics, load_bundle, save_bundle
+from tisr_scope.bundles.model_import import import_checkpoint, parse_optics
 from tisr_scope.cli import app
-from tisr_scope.data.normalise import Normalisation
 from tisr_scope.errors import BundleError
-from tisr_scope.networks.bundle import BundleOptics, load_bundle, save_bundle
 from tisr_scope.networks.config import DpaTisrConfig, small
 from tisr_scope.networks.dpa_tisr import DpaTisr
-from tisr_scope.networks.model_import import import_checkpoint, parse_optics
 from tisr_scope.networks.presets import PRESETS
+from tisr_scope.normalise import Normalisation
 
 ROOT = Path(__file__).resolve().parents[1]
 OPTICS = "numerical_aperture=1.49,pixel_size_um=0.0626,emission_nm=525"
@@ -186,7 +186,7 @@ def test_an_imported_checkpoint_can_be_exported_with_its_licence(
     checkpoint: Path, tmp_path: Path
 ) -> None:
     spec = pytest.importorskip("bioimageio.spec")
-    from tisr_scope.networks.bioimageio import export_bioimageio
+    from tisr_scope.bundles.bioimageio import export_bioimageio
 
     bundle = import_checkpoint(checkpoint, tmp_path / "mt", optics=parse_optics(OPTICS))
     package = export_bioimageio(bundle, tmp_path / "mt.zip", authors=["A. Maker"])
@@ -199,7 +199,7 @@ def test_an_imported_checkpoint_can_be_exported_with_its_licence(
 
 
 def test_exports_that_cannot_be_are_refused(package: Path, tmp_path: Path) -> None:
-    from tisr_scope.networks.bioimageio import export_bioimageio
+    from tisr_scope.bundles.bioimageio import export_bioimageio
 
     before = package.read_bytes()
     with pytest.raises(BundleError, match=r"new \.zip"):

@@ -9,7 +9,7 @@ import pytest
 from moving_specimens import noisy, sample_of, wide
 from scipy.ndimage import gaussian_filter
 
-from tisr_scope.data.motion import motion_between, shift_between
+from tisr_scope.metrics.motion import motion_between, shift_between
 
 SAMPLE = sample_of(128, seed=1)
 STILL = wide(SAMPLE)

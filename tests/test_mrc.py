@@ -11,9 +11,9 @@ import mrcfile
 import numpy as np
 import pytest
 
-from tisr_scope.data.mrc import open_mrc, read_mrc, write_mrc
-from tisr_scope.data.mrc_header import header_bytes, read_header
 from tisr_scope.errors import DataError
+from tisr_scope.formats.mrc import open_mrc, read_mrc, write_mrc
+from tisr_scope.formats.mrc_header import header_bytes, read_header
 
 MODES = {0: "u1", 1: "i2", 2: "f4", 4: "c8", 6: "u2", 12: "f2"}
 

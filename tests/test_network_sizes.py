@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from benchmarks import network_sizes
+from tisr_scope.networks.baselines.window_attention import WindowAttention
 from tisr_scope.networks.presets import preset
-from tisr_scope.networks.window_attention import WindowAttention
 
 
 def test_operations_of_a_convolution_and_of_attention(monkeypatch):

@@ -11,11 +11,11 @@ from tisr_scope.errors import DataError
 from tisr_scope.networks.alignment import DeformableAlignment
 from tisr_scope.networks.blocks import ResidualBlocks
 from tisr_scope.networks.config import DpaTisrConfig, paper, released, small
+from tisr_scope.networks.deformable_phase_alignment import PhaseAlignment, transform, turn
 from tisr_scope.networks.dpa_tisr import DpaTisr, parameter_count, single_frame
 from tisr_scope.networks.dropout import MonteCarloDropout, monte_carlo, seeded_generator
 from tisr_scope.networks.optical_flow import LightFlow, SPyNet, warp
-from tisr_scope.networks.phase_space import PhaseAlignment, transform, turn
-from tisr_scope.networks.propagation import compose
+from tisr_scope.networks.second_order_propagation import compose
 
 
 def band_limited(height: int, width: int, shift: tuple[float, float] = (0, 0)) -> torch.Tensor:

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tisr_scope.data.noise import Light, scale_curve
-from tisr_scope.data.normalise import Normalisation
-from tisr_scope.data.patches import PatchSampler, PatchSettings
 from tisr_scope.errors import DataError
+from tisr_scope.normalise import Normalisation
+from tisr_scope.pairs.binomial_thinning import Light, scale_curve
+from tisr_scope.pairs.patches import PatchSampler, PatchSettings
 from tisr_scope.types import PairedStack
 
 RULE = Normalisation(reference="percentile", percentile=99.0, target_blur_sigma_px=0)

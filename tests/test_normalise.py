@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from tisr_scope.data.normalise import Normalisation
 from tisr_scope.errors import DataError
+from tisr_scope.normalise import Normalisation
 
 
 def stack(seed: int = 0) -> np.ndarray:

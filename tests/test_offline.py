@@ -12,16 +12,16 @@ import tifffile
 from tiny_model import tiny_bundle
 
 from tisr_scope.acquisition.acquire import acquire
-from tisr_scope.data.recording import Recording
+from tisr_scope.bundles.bundle import Bundle
 from tisr_scope.errors import BundleError, DataError, RecordingError
 from tisr_scope.inference import offline
 from tisr_scope.inference.offline import infer, stack_scale
 from tisr_scope.inference.predictor import Model
+from tisr_scope.inference.result_store import open_results
 from tisr_scope.inference.sources import ImageStack, read_stack
-from tisr_scope.inference.store import open_results
-from tisr_scope.networks.bundle import Bundle
 from tisr_scope.profiles.library import find_profile, load_profile
 from tisr_scope.profiles.schema import DeviceSetting
+from tisr_scope.recording.recording import Recording
 
 
 @pytest.fixture(scope="module")

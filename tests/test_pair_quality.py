@@ -11,10 +11,10 @@ import pytest
 from moving_specimens import PIXEL_NM, moving_frames, noisy, wide
 from sim_truth import make_stack
 
-from tisr_scope.data.pair_measures import measure_time_point, with_offsets
-from tisr_scope.data.pair_quality import Limits, PairQuality, TimePoint
-from tisr_scope.data.pair_verdict import dark_frames, decide, judged, runs_of
 from tisr_scope.errors import DataError
+from tisr_scope.pairs.pair_measures import measure_time_point, with_offsets
+from tisr_scope.pairs.pair_quality import Limits, PairQuality, TimePoint
+from tisr_scope.pairs.pair_verdict import dark_frames, decide, judged, runs_of
 
 STACK = make_stack(96, seed=4)
 FULL = 30_000.0

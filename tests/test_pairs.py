@@ -19,21 +19,21 @@ from typer.testing import CliRunner
 
 from tisr_scope.acquisition.acquire import acquire
 from tisr_scope.cli import app
-from tisr_scope.data.import_plan import plan_region
-from tisr_scope.data.import_settings import ImportSettings
-from tisr_scope.data.importing import import_recordings
-from tisr_scope.data.normalise import Normalisation
-from tisr_scope.data.pair_quality import Limits
-from tisr_scope.data.pairs import load_pair, load_truth, pair_folders
-from tisr_scope.data.patches import PatchSampler, PatchSettings
-from tisr_scope.data.prepare import prepare
-from tisr_scope.data.recording import Recording
-from tisr_scope.data.regions import find_regions
-from tisr_scope.data.split import Split
 from tisr_scope.errors import DataError, DiskFull
+from tisr_scope.exchange.import_plan import plan_region
+from tisr_scope.exchange.import_recordings import import_recordings
+from tisr_scope.exchange.import_settings import ImportSettings
+from tisr_scope.exchange.regions import find_regions
+from tisr_scope.normalise import Normalisation
+from tisr_scope.pairs.pair_folder import load_pair, load_truth, pair_folders
+from tisr_scope.pairs.pair_quality import Limits
+from tisr_scope.pairs.patches import PatchSampler, PatchSettings
+from tisr_scope.pairs.prepare import prepare
+from tisr_scope.pairs.recording_split import Split
 from tisr_scope.profiles.library import find_profile, load_profile
-from tisr_scope.sim.estimation import Estimation
-from tisr_scope.sim.reconstruct import WienerSettings
+from tisr_scope.recording.recording import Recording
+from tisr_scope.sim.parameters.estimation_settings import Estimation
+from tisr_scope.sim.reconstruction.reconstruct import WienerSettings
 
 PROFILE = "simulated_microtubules"
 

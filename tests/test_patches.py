@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tisr_scope.data.normalise import Normalisation
-from tisr_scope.data.patches import PatchSampler, PatchSettings
-from tisr_scope.data.rotation import rotate
 from tisr_scope.errors import DataError
+from tisr_scope.normalise import Normalisation
+from tisr_scope.pairs.patches import PatchSampler, PatchSettings
+from tisr_scope.pairs.rotation import rotate
 from tisr_scope.types import PairedStack
 
 MAXIMUM = Normalisation(reference="maximum", target_blur_sigma_px=0)

@@ -10,11 +10,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from tisr_scope.errors import BundleError
 from tisr_scope.networks.architecture_table import PAPER_MILLIONS, build
 from tisr_scope.networks.architecture_table import size as architecture_size
+from tisr_scope.networks.baselines.vrt import VrtConfig
 from tisr_scope.networks.config import DpaTisrConfig
 from tisr_scope.networks.dpa_tisr import parameter_count
 from tisr_scope.networks.optical_flow import SPyNet
 from tisr_scope.networks.presets import PRESETS, Architecture, preset
-from tisr_scope.networks.vrt import VrtConfig
 
 
 def size(name: str, **choices: object) -> int:

@@ -6,10 +6,10 @@ import pickle
 import pytest
 import torch
 
+from tisr_scope.bundles.published import load_published
 from tisr_scope.errors import BundleError, UnsafeCheckpoint
 from tisr_scope.networks.config import DpaTisrConfig, small
 from tisr_scope.networks.dpa_tisr import DpaTisr
-from tisr_scope.networks.published import load_published
 
 CONFIG = DpaTisrConfig(
     channels=8, output_channels=16, upscale=3, bayesian=False, propagation_blocks=2

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import tifffile
 
-from tisr_scope.data.axes import fold, parse_axes, unfold
-from tisr_scope.data.deltavision import read_deltavision
-from tisr_scope.data.raw_stack import read_raw_stack
 from tisr_scope.errors import DataError
+from tisr_scope.formats.deltavision import read_deltavision
+from tisr_scope.formats.raw_stack import read_raw_stack
+from tisr_scope.formats.stack_axes import fold, parse_axes, unfold
 
 SIZES = {"T": 2, "C": 3, "Z": 4, "O": 5, "P": 6}
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tisr_scope.data.biotisr import fold_raw
-from tisr_scope.sim.files import read_stack, reconstruct_raw_file
+from tisr_scope.formats.biotisr import fold_raw
+from tisr_scope.sim.reconstruction.reconstruct_files import read_stack, reconstruct_raw_file
 
 STACK, OTF = "gi_sim_microtubules_raw.mrc", "otf_2d_488.mrc"
 FREQUENCY = 5.53

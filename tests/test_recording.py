@@ -21,14 +21,14 @@ import zarr
 from bench import bench_profile, expected_frames, light_is_off
 
 from tisr_scope.acquisition.acquire import acquire
-from tisr_scope.acquisition.recorder import Recorder, create_store
-from tisr_scope.acquisition.running_order import FrameInfo, running_order
-from tisr_scope.data import store
-from tisr_scope.data.journal import JournalEntry, read_journal
-from tisr_scope.data.recording import Recording
 from tisr_scope.errors import BufferOverflow, DiskFull, RecordingError
 from tisr_scope.profiles.library import profile_yaml
 from tisr_scope.profiles.schema import DeviceSetting
+from tisr_scope.recording import frame_store as store
+from tisr_scope.recording.journal import JournalEntry, read_journal
+from tisr_scope.recording.recorder import Recorder, create_store
+from tisr_scope.recording.recording import Recording
+from tisr_scope.running_order.escalating_order import FrameInfo, running_order
 
 
 @pytest.fixture(scope="module")
@@ -306,8 +306,8 @@ def _recorder(folder: Path) -> tuple[Recorder, list[FrameInfo]]:
 def test_a_slow_disk_is_waited_for_then_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tisr_scope.acquisition.recorder.QUEUE_BYTES", 0)  # eight frames
-    monkeypatch.setattr("tisr_scope.acquisition.recorder.PATIENCE_S", 0.2)
+    monkeypatch.setattr("tisr_scope.recording.recorder.QUEUE_BYTES", 0)  # eight frames
+    monkeypatch.setattr("tisr_scope.recording.recorder.PATIENCE_S", 0.2)
     recorder, infos = _recorder(tmp_path)
     gate = threading.Event()
     write = recorder._journal.append

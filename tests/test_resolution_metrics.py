@@ -6,21 +6,21 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from tisr_scope.analysis.decorrelation import decorrelation_analysis
-from tisr_scope.analysis.resolution_map import resolution_map
-from tisr_scope.analysis.resolution_scaled_error import resolution_scaled_error
-from tisr_scope.analysis.ring_correlation import (
+from tisr_scope.errors import DataError
+from tisr_scope.metrics.decorrelation import decorrelation_analysis
+from tisr_scope.metrics.resolution_map import resolution_map
+from tisr_scope.metrics.resolution_scaled_error import resolution_scaled_error
+from tisr_scope.metrics.ring_correlation import (
     RingCorrelation,
     ring_correlation,
     single_image_ring_correlation,
 )
-from tisr_scope.analysis.temporal import (
+from tisr_scope.metrics.temporal import (
     correlation_matrix,
     excess_change,
     lag_correlation,
     persistence_s,
 )
-from tisr_scope.errors import DataError
 
 PIXEL_UM = 0.05
 

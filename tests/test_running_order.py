@@ -14,10 +14,10 @@ from bench import bench_profile, channel
 from pydantic import ValidationError
 
 from tisr_scope.acquisition.bursts import Steppable, merge
-from tisr_scope.acquisition.running_order import RunningOrder, explain, running_order
 from tisr_scope.errors import ProfileError
 from tisr_scope.profiles.library import load_profile
-from tisr_scope.sim.patterns import Pattern, even_slm_image, slm_image
+from tisr_scope.running_order.escalating_order import RunningOrder, explain, running_order
+from tisr_scope.running_order.patterns import Pattern, even_slm_image, slm_image
 
 LASER_A = ("LaserA", "Power_mW")
 

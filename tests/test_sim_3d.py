@@ -17,12 +17,16 @@ from typer.testing import CliRunner
 
 from tisr_scope.cli import app
 from tisr_scope.errors import ReconstructionError
-from tisr_scope.sim import volume_wiener
-from tisr_scope.sim.volume_optics import VolumeOptics
-from tisr_scope.sim.volume_parameters import VolumeParameters, estimate_volume, measured_optics
-from tisr_scope.sim.volume_psf import with_measured_psf
-from tisr_scope.sim.volume_wiener import plan_volume, reconstruct_volume
-from tisr_scope.sim.wiener_settings import WienerSettings
+from tisr_scope.sim.optics.volume_otf import VolumeOptics
+from tisr_scope.sim.optics.volume_psf import with_measured_psf
+from tisr_scope.sim.parameters.volume_parameters import (
+    VolumeParameters,
+    estimate_volume,
+    measured_optics,
+)
+from tisr_scope.sim.reconstruction import volume_wiener
+from tisr_scope.sim.reconstruction.volume_wiener import plan_volume, reconstruct_volume
+from tisr_scope.sim.reconstruction.wiener_settings import WienerSettings
 
 OPTICS = VolumeOptics(
     truth.NA,

@@ -11,15 +11,15 @@ import pytest
 import torch
 from sim_truth import EMISSION_UM, MARGIN, NA, OVER, PIXEL_UM, Stack, filaments, make_stack
 
-from tisr_scope.data.biotisr import fold_raw, read_mrc
 from tisr_scope.errors import ReconstructionError
-from tisr_scope.sim.drift import align_orientations
-from tisr_scope.sim.estimation import Estimation
-from tisr_scope.sim.files import reconstruct_stack
-from tisr_scope.sim.optics import incoherent_otf
-from tisr_scope.sim.orientation import estimate_orientation
-from tisr_scope.sim.parameters import estimate_parameters, refresh_phases
-from tisr_scope.sim.reconstruct import reconstruct
+from tisr_scope.formats.biotisr import fold_raw, read_mrc
+from tisr_scope.sim.optics.otf import incoherent_otf
+from tisr_scope.sim.parameters.drift import align_orientations
+from tisr_scope.sim.parameters.estimate import estimate_parameters, refresh_phases
+from tisr_scope.sim.parameters.estimation_settings import Estimation
+from tisr_scope.sim.parameters.orientation import estimate_orientation
+from tisr_scope.sim.reconstruction.reconstruct import reconstruct
+from tisr_scope.sim.reconstruction.reconstruct_files import reconstruct_stack
 
 OTF = incoherent_otf(NA, 1e3 * EMISSION_UM)
 SIZE = 96

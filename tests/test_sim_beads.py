@@ -10,8 +10,8 @@ import torch
 from scipy.special import spherical_jn
 
 from tisr_scope.errors import ReconstructionError
-from tisr_scope.sim.beads import measure_otf, sphere_transfer, write_otf
-from tisr_scope.sim.optics import incoherent_otf, measured_otf
+from tisr_scope.sim.optics.beads import measure_otf, sphere_transfer, write_otf
+from tisr_scope.sim.optics.otf import incoherent_otf, measured_otf
 
 PIXEL_UM, NA, EMISSION_NM = 0.0626, 1.49, 525.0
 CUTOFF = 2 * NA / (EMISSION_NM * 1e-3)

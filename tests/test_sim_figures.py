@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from sim_truth import EMISSION_UM, NA, PIXEL_UM, Stack, make_stack
 
-from tisr_scope.sim.diagnostic_figure import write_diagnostics
-from tisr_scope.sim.figure import write_figure
-from tisr_scope.sim.optics import incoherent_otf
-from tisr_scope.sim.parameters import SimParameters, estimate_parameters
-from tisr_scope.sim.reconstruct import reconstruct
-from tisr_scope.sim.widefield import widefield
+from tisr_scope.sim.optics.otf import incoherent_otf
+from tisr_scope.sim.parameters.estimate import SimParameters, estimate_parameters
+from tisr_scope.sim.reconstruction.reconstruct import reconstruct
+from tisr_scope.sim.reconstruction.widefield import widefield
+from tisr_scope.sim.report.diagnostic_figure import write_diagnostics
+from tisr_scope.sim.report.reconstruction_figure import write_figure
 
 OTF = incoherent_otf(NA, 1e3 * EMISSION_UM)
 

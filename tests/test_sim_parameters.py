@@ -11,11 +11,11 @@ import pytest
 import torch
 from sim_truth import EMISSION_UM, NA, PIXEL_UM, Stack, make_stack
 
-from tisr_scope.data.biotisr import fold_raw, read_mrc
 from tisr_scope.errors import ReconstructionError
-from tisr_scope.sim.bands import separate_bands
-from tisr_scope.sim.optics import DetectionOtf, incoherent_otf, measured_otf
-from tisr_scope.sim.parameters import (
+from tisr_scope.formats.biotisr import fold_raw, read_mrc
+from tisr_scope.sim.optics.otf import DetectionOtf, incoherent_otf, measured_otf
+from tisr_scope.sim.parameters.bands import separate_bands
+from tisr_scope.sim.parameters.estimate import (
     SimParameters,
     estimate_parameters,
     nominal_carriers,

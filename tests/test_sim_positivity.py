@@ -9,11 +9,11 @@ from scipy.optimize import minimize
 from sim_truth import EMISSION_UM, NA, PIXEL_UM, Stack, make_stack, psnr
 
 from tisr_scope.errors import ReconstructionError
-from tisr_scope.sim.optics import incoherent_otf
-from tisr_scope.sim.parameters import estimate_parameters
-from tisr_scope.sim.positivity import non_negative
-from tisr_scope.sim.reconstruct import WienerSettings, reconstruct
-from tisr_scope.sim.rolling import RollingReconstruction
+from tisr_scope.sim.optics.otf import incoherent_otf
+from tisr_scope.sim.parameters.estimate import estimate_parameters
+from tisr_scope.sim.reconstruction.positivity import non_negative
+from tisr_scope.sim.reconstruction.reconstruct import WienerSettings, reconstruct
+from tisr_scope.sim.reconstruction.rolling import RollingReconstruction
 
 OTF = incoherent_otf(NA, 1e3 * EMISSION_UM)
 

@@ -24,18 +24,18 @@ from sim_truth import (
 )
 from typer.testing import CliRunner
 
-from tisr_scope.analysis.ring_correlation import ring_correlation
 from tisr_scope.cli import app
-from tisr_scope.sim.camera_noise import CameraNoise, measure_noise
-from tisr_scope.sim.files import Estimation, reconstruct_raw_file
-from tisr_scope.sim.findings import findings, report, verdict
-from tisr_scope.sim.optics import DetectionOtf, incoherent_otf
-from tisr_scope.sim.parameters import SimParameters, estimate_parameters
-from tisr_scope.sim.quality import SimQuality, measure_quality
-from tisr_scope.sim.reconstruct import WienerSettings, reconstruct
-from tisr_scope.sim.reprojection import Residual, reproject, reprojection_residual
-from tisr_scope.sim.split import split_correlation, split_exposure
-from tisr_scope.sim.stripe_contrast import modulation_to_noise
+from tisr_scope.metrics.ring_correlation import ring_correlation
+from tisr_scope.sim.optics.camera_noise import CameraNoise, measure_noise
+from tisr_scope.sim.optics.otf import DetectionOtf, incoherent_otf
+from tisr_scope.sim.parameters.estimate import SimParameters, estimate_parameters
+from tisr_scope.sim.reconstruction.reconstruct import WienerSettings, reconstruct
+from tisr_scope.sim.reconstruction.reconstruct_files import Estimation, reconstruct_raw_file
+from tisr_scope.sim.report.binomial_split import split_correlation, split_exposure
+from tisr_scope.sim.report.findings import findings, report, verdict
+from tisr_scope.sim.report.fringe_contrast import modulation_to_noise
+from tisr_scope.sim.report.quality import SimQuality, measure_quality
+from tisr_scope.sim.report.reprojection import Residual, reproject, reprojection_residual
 
 OTF = incoherent_otf(NA, 1e3 * EMISSION_UM)
 READ_VARIANCE = 1.6**2

@@ -15,21 +15,21 @@ from sim_truth_3d import PIXEL_UM, SECTION_UM, Series, make_series
 from typer.testing import CliRunner
 
 from tisr_scope.cli import app
-from tisr_scope.sim.camera_noise import measure_noise
-from tisr_scope.sim.optics import incoherent_otf
-from tisr_scope.sim.volume_findings import volume_findings
-from tisr_scope.sim.volume_optics import VolumeOptics
-from tisr_scope.sim.volume_parameters import VolumeParameters
-from tisr_scope.sim.volume_quality import (
+from tisr_scope.sim.optics.camera_noise import measure_noise
+from tisr_scope.sim.optics.otf import incoherent_otf
+from tisr_scope.sim.optics.volume_otf import VolumeOptics
+from tisr_scope.sim.parameters.volume_parameters import VolumeParameters
+from tisr_scope.sim.reconstruction.volume_wiener import plan_volume, reconstruct_volume
+from tisr_scope.sim.report.volume_binomial_split import split_volume_correlation, volume_correlation
+from tisr_scope.sim.report.volume_findings import volume_findings
+from tisr_scope.sim.report.volume_quality import (
     VolumeQuality,
     light_lost,
     measure_volume_quality,
     saturated_share,
     volume_modulation_to_noise,
 )
-from tisr_scope.sim.volume_reprojection import band_residual
-from tisr_scope.sim.volume_split import split_volume_correlation, volume_correlation
-from tisr_scope.sim.volume_wiener import plan_volume, reconstruct_volume
+from tisr_scope.sim.report.volume_reprojection import band_residual
 
 OPTICS = VolumeOptics(
     truth.NA,

@@ -12,12 +12,12 @@ import torch
 from sim_truth import EMISSION_UM, MARGIN, NA, OVER, PIXEL_UM, Stack, filaments, make_stack, psnr
 
 from tisr_scope.errors import DataError, ReconstructionError
-from tisr_scope.sim.estimation import Estimation
-from tisr_scope.sim.files import reconstruct_raw_file
-from tisr_scope.sim.optics import incoherent_otf
-from tisr_scope.sim.parameters import estimate_parameters
-from tisr_scope.sim.reconstruct import WienerSettings, reconstruct
-from tisr_scope.sim.widefield import widefield
+from tisr_scope.sim.optics.otf import incoherent_otf
+from tisr_scope.sim.parameters.estimate import estimate_parameters
+from tisr_scope.sim.parameters.estimation_settings import Estimation
+from tisr_scope.sim.reconstruction.reconstruct import WienerSettings, reconstruct
+from tisr_scope.sim.reconstruction.reconstruct_files import reconstruct_raw_file
+from tisr_scope.sim.reconstruction.widefield import widefield
 
 OTF = incoherent_otf(NA, 1e3 * EMISSION_UM)
 

@@ -10,12 +10,12 @@ import torch
 from sim_truth import CUTOFF, EMISSION_UM, NA, PIXEL_UM, Stack, make_stack, psnr
 
 from tisr_scope.errors import ReconstructionError
-from tisr_scope.sim import rolling
-from tisr_scope.sim.optics import incoherent_otf
-from tisr_scope.sim.parameters import SimParameters
-from tisr_scope.sim.reconstruct import WienerSettings, reconstruct
-from tisr_scope.sim.rolling import RollingReconstruction
-from tisr_scope.sim.wiener import WienerPlan
+from tisr_scope.sim.optics.otf import incoherent_otf
+from tisr_scope.sim.parameters.estimate import SimParameters
+from tisr_scope.sim.reconstruction import rolling
+from tisr_scope.sim.reconstruction.reconstruct import WienerSettings, reconstruct
+from tisr_scope.sim.reconstruction.rolling import RollingReconstruction
+from tisr_scope.sim.reconstruction.wiener import WienerPlan
 
 OTF = incoherent_otf(NA, 1e3 * EMISSION_UM)
 SETTINGS = WienerSettings(parameter=0.05)

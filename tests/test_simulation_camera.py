@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tisr_scope.simulation.camera import Sensor, SensorProperties
+from tisr_scope.simulated_microscope.camera import Sensor, SensorProperties
 
 SHAPE = (64, 64)
 

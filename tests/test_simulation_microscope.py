@@ -15,9 +15,9 @@ from pymmcore_plus.experimental.unicore import UniMMCore
 
 from tisr_scope.errors import MicroscopeError
 from tisr_scope.profiles.library import config_path, load_profile
-from tisr_scope.sim.patterns import Pattern, even_slm_image, slm_image
-from tisr_scope.simulation import world as world_module
-from tisr_scope.simulation.devices import SimulatedCamera
+from tisr_scope.running_order.patterns import Pattern, even_slm_image, slm_image
+from tisr_scope.simulated_microscope import world as world_module
+from tisr_scope.simulated_microscope.devices import SimulatedCamera
 
 PROFILE = load_profile("simulated_microtubules")
 CONFIG = Path(config_path(PROFILE))

@@ -6,9 +6,15 @@ import numpy as np
 import pytest
 from scipy.special import j1
 
-from tisr_scope.sim.patterns import Pattern, centred_coordinates, even_slm_image, grating, slm_image
-from tisr_scope.simulation.light import PatternLight
-from tisr_scope.simulation.optics import IncoherentOtf, Renderer, cutoff
+from tisr_scope.running_order.patterns import (
+    Pattern,
+    centred_coordinates,
+    even_slm_image,
+    grating,
+    slm_image,
+)
+from tisr_scope.simulated_microscope.detection import IncoherentOtf, Renderer, cutoff
+from tisr_scope.simulated_microscope.light import PatternLight
 
 PIXEL_UM = 0.0626
 CUTOFF = cutoff(1.49, 525.0)

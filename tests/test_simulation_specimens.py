@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 
 from tisr_scope.errors import MicroscopeError
-from tisr_scope.simulation.emitters import Field
-from tisr_scope.simulation.optics import IncoherentOtf, Renderer, cutoff
-from tisr_scope.simulation.randomness import uniform
-from tisr_scope.simulation.specimens import (
+from tisr_scope.simulated_microscope.detection import IncoherentOtf, Renderer, cutoff
+from tisr_scope.simulated_microscope.emitters import Field
+from tisr_scope.simulated_microscope.randomness import uniform
+from tisr_scope.simulated_microscope.specimens import (
     CCPS,
     MICROTUBULES,
     SPECIMENS,
     find_specimen,
     haze,
 )
-from tisr_scope.simulation.strands import Strands
-from tisr_scope.simulation.vesicles import Vesicles
+from tisr_scope.simulated_microscope.strands import Strands
+from tisr_scope.simulated_microscope.vesicles import Vesicles
 
 FIELD = Field(0.0, 0.0, 4.7, 4.7)
 RENDERER = Renderer((128, 128), 0.0626, IncoherentOtf(cutoff(1.49, 525.0)))

@@ -14,11 +14,11 @@ import pytest
 from tisr_scope.errors import DataError, MicroscopeError, RecordingError
 from tisr_scope.profiles.library import config_path, load_profile
 from tisr_scope.profiles.schema import DeviceSetting
-from tisr_scope.sim.patterns import even_slm_image
-from tisr_scope.simulation.config import is_simulation, load_world
-from tisr_scope.simulation.optics import CosineApodisation, IncoherentOtf, cutoff
-from tisr_scope.simulation.truth import is_simulated, truth_stack
-from tisr_scope.simulation.world import PatternKey
+from tisr_scope.running_order.patterns import even_slm_image
+from tisr_scope.simulated_microscope.detection import CosineApodisation, IncoherentOtf, cutoff
+from tisr_scope.simulated_microscope.truth import is_simulated, truth_stack
+from tisr_scope.simulated_microscope.world import PatternKey
+from tisr_scope.simulated_microscope.world_config import is_simulation, load_world
 
 PROFILE = load_profile("simulated_microtubules")
 TEXT = Path(config_path(PROFILE)).read_text()
@@ -168,3 +168,10 @@ def test_refused_settings_are_named() -> None:
         load_world(TEXT, [unknown])
     elsewhere = DeviceSetting(device="FilterWheel", property="State", value=3)
     load_world(TEXT, [elsewhere])
+
+
+def test_recordings_name_the_devices_as_they_were_when_made() -> None:
+    config = Path(config_path(load_profile("simulated_microtubules"))).read_text(encoding="utf-8")
+    former = config.replace("tisr_scope.simulated_microscope.", "tisr_scope.simulation.")
+    assert former != config
+    assert repr(load_world(former)) == repr(load_world(config))

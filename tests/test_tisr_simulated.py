@@ -23,7 +23,7 @@ from benchmarks.tisr_simulated.scales import SCALES
 from benchmarks.tisr_simulated.statistics import difference, flat, mean, order_of_six
 from tisr_scope.errors import TrainingError
 from tisr_scope.networks.dpa_tisr import parameter_count
-from tisr_scope.simulation.camera import SensorProperties
+from tisr_scope.simulated_microscope.camera import SensorProperties
 
 
 def test_frames_hold_the_photons_they_should() -> None:

@@ -16,13 +16,13 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from tisr_scope.data.normalise import Normalisation
-from tisr_scope.data.ome_tiff import write_series
-from tisr_scope.data.patches import PatchSampler, PatchSettings
+from tisr_scope.bundles.bundle import load_bundle
 from tisr_scope.errors import DataError, TrainingError
-from tisr_scope.networks.bundle import load_bundle
+from tisr_scope.formats.ome_tiff import write_series
 from tisr_scope.networks.dpa_tisr import DpaTisr, DpaTisrConfig, small
-from tisr_scope.training import checkpoint, records
+from tisr_scope.normalise import Normalisation
+from tisr_scope.pairs.patches import PatchSampler, PatchSettings
+from tisr_scope.training import checkpoint, run_records
 from tisr_scope.training.checkpoint import write_atomic
 from tisr_scope.training.loop import TrainingSummary, fit
 from tisr_scope.training.losses import SCALE_FLOOR, l1, laplace_nll, objective
@@ -44,7 +44,7 @@ def no_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     """Pictures take longer than the runs here; the test that looks at them has them drawn."""
     if "pictures" not in request.node.name:
         for name in ("draw_losses", "draw_samples"):
-            monkeypatch.setattr(records, name, lambda *_, **__: None)
+            monkeypatch.setattr(run_records, name, lambda *_, **__: None)
 
 
 def cell(name: str, seed: int = 0, size: int = 40) -> PairedStack:

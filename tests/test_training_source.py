@@ -9,10 +9,10 @@ import pytest
 from published_layout import noise_cell
 
 from tisr_scope.acquisition.acquire import acquire
-from tisr_scope.data.pairs import load_pair, pair_folders
-from tisr_scope.data.prepare import Split
-from tisr_scope.data.training_source import find_pairs
 from tisr_scope.errors import DataError
+from tisr_scope.exchange.training_source import find_pairs
+from tisr_scope.pairs.pair_folder import load_pair, pair_folders
+from tisr_scope.pairs.prepare import Split
 from tisr_scope.profiles.library import find_profile, load_profile
 
 PROFILE = "simulated_microtubules"

@@ -15,12 +15,12 @@ from scipy.ndimage import gaussian_filter
 from test_training import CONFIG, PATCHES, cell, no_pictures, settings
 from typer.testing import CliRunner
 
-from tisr_scope.analysis.metrics import fitted, psnr
+from tisr_scope.bundles.bundle import load_bundle
 from tisr_scope.cli import app
-from tisr_scope.data.normalise import Normalisation
-from tisr_scope.data.ome_tiff import write_series
 from tisr_scope.errors import TrainingError
-from tisr_scope.networks.bundle import load_bundle
+from tisr_scope.formats.ome_tiff import write_series
+from tisr_scope.metrics.fidelity import fitted, psnr
+from tisr_scope.normalise import Normalisation
 from tisr_scope.training.train import train
 from tisr_scope.types import PairedStack
 

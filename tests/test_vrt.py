@@ -5,9 +5,8 @@ import pytest
 import torch
 
 from tisr_scope.errors import DataError
-from tisr_scope.networks.dpa_tisr import parameter_count
-from tisr_scope.networks.vrt import Vrt, VrtConfig, coarser, neighbours_of, vrt
-from tisr_scope.networks.window_attention import (
+from tisr_scope.networks.baselines.vrt import Vrt, VrtConfig, coarser, neighbours_of, vrt
+from tisr_scope.networks.baselines.window_attention import (
     AttentionBlock,
     WindowAttention,
     margins,
@@ -15,6 +14,7 @@ from tisr_scope.networks.window_attention import (
     partition,
     relative_positions,
 )
+from tisr_scope.networks.dpa_tisr import parameter_count
 
 TINY = VrtConfig(
     channels=8,

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tisr_scope.errors import DataError
-from tisr_scope.inference.window import SlidingWindow, super_resolve
+from tisr_scope.inference.sliding_window import SlidingWindow, super_resolve
 from tisr_scope.networks.config import DpaTisrConfig, small
 from tisr_scope.networks.dpa_tisr import DpaTisr, single_frame
 from tisr_scope.networks.dropout import MonteCarloDropout, monte_carlo

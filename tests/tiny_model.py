@@ -6,10 +6,10 @@ from pathlib import Path
 
 import torch
 
-from tisr_scope.data.normalise import Normalisation
-from tisr_scope.networks.bundle import Bundle, BundleOptics, save_bundle
+from tisr_scope.bundles.bundle import Bundle, BundleOptics, save_bundle
 from tisr_scope.networks.config import small
 from tisr_scope.networks.dpa_tisr import DpaTisr
+from tisr_scope.normalise import Normalisation
 
 
 def tiny_bundle(folder: Path, *, bayesian: bool = True, pixel_size_um: float = 0.0626) -> Bundle:

@@ -14,7 +14,7 @@ from test_training import CONFIG, TEMPORAL, run, settings
 
 from tisr_scope.errors import TrainingError
 from tisr_scope.networks.dpa_tisr import DpaTisr
-from tisr_scope.training import records
+from tisr_scope.training import run_records as records
 from tisr_scope.training.processes import launched
 
 WHOLE = {"steps": 4, "batch": 4, "learning_rate": 1e-4, "checkpoint_every": 100}

@@ -11,13 +11,13 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "Profile": "tisr_scope.profiles.schema",
     "load_profile": "tisr_scope.profiles.library",
-    "RunningOrder": "tisr_scope.acquisition.running_order",
+    "RunningOrder": "tisr_scope.running_order.escalating_order",
     "acquire": "tisr_scope.acquisition.acquire",
-    "Recording": "tisr_scope.data.recording",
+    "Recording": "tisr_scope.recording.recording",
     "PairedStack": "tisr_scope.types",
     "Prediction": "tisr_scope.types",
-    "Bundle": "tisr_scope.networks.bundle",
-    "load_bundle": "tisr_scope.networks.bundle",
+    "Bundle": "tisr_scope.bundles.bundle",
+    "load_bundle": "tisr_scope.bundles.bundle",
     "TisrScopeError": "tisr_scope.errors",
 }
 

@@ -81,7 +81,7 @@ def _deformable() -> Finding:
     """Which implementation the alignment of the networks gets on this machine."""
     import torch
 
-    from tisr_scope.networks.deformable import VARIABLE, backend
+    from tisr_scope.networks.kernels.deformable import VARIABLE, backend
 
     topic = "deformable convolution"
     on_gpu = torch.cuda.is_available()

@@ -1,6 +1,6 @@
 """The three things that flow through the package, with their axes and units.
 
-``Recording`` (raw frames on disk) lives in :mod:`tisr_scope.data.recording`; the two in-memory
+``Recording`` (raw frames on disk) lives in :mod:`tisr_scope.recording.recording`; the two in-memory
 ones are here.  Arrays are NumPy at the edges and torch inside the networks.
 """
 

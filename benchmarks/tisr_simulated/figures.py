@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.tisr_simulated.models import DPA, SINGLE, SIX
 from benchmarks.tisr_simulated.study import WIDEFIELD
-from tisr_scope.analysis.boxes import draw_boxes
+from tisr_scope.evaluation.boxes import draw_boxes
 from tisr_scope.figures import busiest, scale_bar
 
 _CROP_PX = 72

@@ -8,9 +8,9 @@ from typing import Any
 from torch import nn
 
 from benchmarks.tisr_simulated.scales import Scale
+from tisr_scope.networks.baselines.vrt import Vrt, VrtConfig
 from tisr_scope.networks.config import Alignment, Propagation, compared
 from tisr_scope.networks.dpa_tisr import DpaTisr, DpaTisrConfig, single_frame
-from tisr_scope.networks.vrt import Vrt, VrtConfig
 
 SINGLE, DPA = "single image", "recurrent, DPA"
 """What every other model is paired with."""

@@ -33,10 +33,10 @@ from benchmarks.tisr_simulated.statistics import (
     summary,
 )
 from benchmarks.tisr_simulated.study import METRICS, WIDEFIELD, Data, Study, assess
-from tisr_scope.analysis.figures import matrix_figure
-from tisr_scope.analysis.metrics import normalised_reference
-from tisr_scope.analysis.statistics import Mean
-from tisr_scope.analysis.temporal import correlation_matrix
+from tisr_scope.evaluation.evaluation_figures import matrix_figure
+from tisr_scope.metrics.fidelity import normalised_reference
+from tisr_scope.metrics.statistics import Mean
+from tisr_scope.metrics.temporal import correlation_matrix
 from tisr_scope.provenance import provenance, write_json
 from tisr_scope.training.checkpoint import write_atomic
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from tisr_scope.data.normalise import Normalisation
-from tisr_scope.data.patches import PatchSettings
+from tisr_scope.normalise import Normalisation
+from tisr_scope.pairs.patches import PatchSettings
 from tisr_scope.training.settings import TrainingSettings
 
 FRAMES = 7
@@ -26,7 +26,7 @@ class Scale:
     ancestor: dict[str, Any]
     """The same for BasicVSR++, on top of ``network``."""
     vrt: dict[str, Any]
-    """Settings of :class:`~tisr_scope.networks.vrt.VrtConfig`."""
+    """Settings of :class:`~tisr_scope.networks.baselines.vrt.VrtConfig`."""
     train_sequences: int
     """For each motion."""
     test_sequences: int

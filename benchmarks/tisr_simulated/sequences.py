@@ -15,17 +15,17 @@ from itertools import pairwise
 import numpy as np
 from jaxtyping import Float32
 
-from tisr_scope.simulation.camera import Sensor, SensorProperties
-from tisr_scope.simulation.emitters import Field
-from tisr_scope.simulation.optics import (
+from tisr_scope.simulated_microscope.camera import Sensor, SensorProperties
+from tisr_scope.simulated_microscope.detection import (
     MARGIN_PX,
     CosineApodisation,
     IncoherentOtf,
     Renderer,
     cutoff,
 )
-from tisr_scope.simulation.specimens import MICROTUBULES
-from tisr_scope.simulation.strands import Strands
+from tisr_scope.simulated_microscope.emitters import Field
+from tisr_scope.simulated_microscope.specimens import MICROTUBULES
+from tisr_scope.simulated_microscope.strands import Strands
 from tisr_scope.types import PairedStack
 
 PIXEL_UM, UPSCALE = 0.0626, 2

@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks.tisr_simulated.models import DPA, SINGLE, SIX
 from benchmarks.tisr_simulated.sequences import CONDITIONS
 from benchmarks.tisr_simulated.study import METRICS
-from tisr_scope.analysis.statistics import Mean, mean_with_limits, paired_difference
+from tisr_scope.metrics.statistics import Mean, mean_with_limits, paired_difference
 
 Rows = Sequence[Mapping[str, Any]]
 """One row for each model, seed, condition and sequence, with the metrics."""

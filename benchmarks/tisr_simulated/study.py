@@ -22,13 +22,13 @@ from benchmarks.tisr_simulated.flow import pretrain
 from benchmarks.tisr_simulated.models import MODELS
 from benchmarks.tisr_simulated.scales import FRAMES, NORMALISATION, Scale
 from benchmarks.tisr_simulated.sequences import CONDITIONS, MOTIONS, SIGNALS, Condition, sequence
-from tisr_scope.analysis.evaluate import enlarge
-from tisr_scope.analysis.metrics import fitted, normalised_reference, psnr, ssim
-from tisr_scope.analysis.temporal import correlation_matrix, excess_change, neighbour_correlation
-from tisr_scope.data.patches import PatchSampler
 from tisr_scope.errors import TrainingError
+from tisr_scope.evaluation.evaluate import enlarge
+from tisr_scope.metrics.fidelity import fitted, normalised_reference, psnr, ssim
+from tisr_scope.metrics.temporal import correlation_matrix, excess_change, neighbour_correlation
 from tisr_scope.networks.dpa_tisr import parameter_count
 from tisr_scope.networks.optical_flow import LightFlow
+from tisr_scope.pairs.patches import PatchSampler
 from tisr_scope.training.checkpoint import write_atomic
 from tisr_scope.training.loop import fit
 from tisr_scope.training.losses import objective

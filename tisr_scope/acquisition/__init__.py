@@ -1,1 +1,1 @@
-"""From a profile to a recording: running order, strict engine, safety, recorder."""
+"""From a profile to a recording: microscope, strict engine, light."""

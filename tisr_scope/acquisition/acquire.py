@@ -27,16 +27,7 @@ from tisr_scope.acquisition.folder import (
 )
 from tisr_scope.acquisition.microscope import Microscope
 from tisr_scope.acquisition.preflight import check, check_space
-from tisr_scope.acquisition.recorder import Recorder
-from tisr_scope.acquisition.running_order import (
-    FrameInfo,
-    Mode,
-    RunningOrder,
-    frame_bytes,
-    running_order,
-)
 from tisr_scope.acquisition.safety import DoseMeter, LightGuard, light_off_afterwards
-from tisr_scope.data.journal import JournalEntry
 from tisr_scope.errors import (
     LightLimitExceeded,
     MicroscopeError,
@@ -44,6 +35,15 @@ from tisr_scope.errors import (
     TisrScopeError,
 )
 from tisr_scope.profiles.schema import DeviceSetting, Frozen, Profile
+from tisr_scope.recording.journal import JournalEntry
+from tisr_scope.recording.recorder import Recorder
+from tisr_scope.running_order.escalating_order import (
+    FrameInfo,
+    Mode,
+    RunningOrder,
+    frame_bytes,
+    running_order,
+)
 
 __all__ = ["AcquisitionSummary", "Ending", "acquire", "default_folder", "with_time_points"]
 

@@ -23,11 +23,11 @@ from useq import MDAEvent, MDASequence
 
 from tisr_scope.acquisition.bursts import Steppable, merge
 from tisr_scope.acquisition.microscope import Microscope, SampleClock
-from tisr_scope.acquisition.running_order import FrameInfo
 from tisr_scope.acquisition.safety import DoseMeter, LightGuard
-from tisr_scope.data.journal import JournalEntry
 from tisr_scope.errors import BufferOverflow, MicroscopeError
 from tisr_scope.profiles.schema import Profile
+from tisr_scope.recording.journal import JournalEntry
+from tisr_scope.running_order.escalating_order import FrameInfo
 
 Deliver = Callable[[FrameInfo, UInt16[np.ndarray, "y x"], dict[str, Any]], None]
 Payload = tuple[np.ndarray, MDAEvent, FrameMetaV1]

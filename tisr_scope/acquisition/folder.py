@@ -10,17 +10,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from tisr_scope.acquisition.journal import rewrite_journal
 from tisr_scope.acquisition.microscope import Microscope
-from tisr_scope.acquisition.recorder import create_store
-from tisr_scope.acquisition.running_order import Mode, RunningOrder
-from tisr_scope.data.journal import JournalEntry
-from tisr_scope.data.recording import Recording
-from tisr_scope.data.store import write_interval
 from tisr_scope.errors import ProfileError, RecordingError, TisrScopeError
 from tisr_scope.profiles.library import profile_yaml
 from tisr_scope.profiles.schema import DeviceSetting, Profile
 from tisr_scope.provenance import provenance, write_json
+from tisr_scope.recording.frame_store import write_interval
+from tisr_scope.recording.journal import JournalEntry
+from tisr_scope.recording.journal_writer import rewrite_journal
+from tisr_scope.recording.recorder import create_store
+from tisr_scope.recording.recording import Recording
+from tisr_scope.running_order.escalating_order import Mode, RunningOrder
 
 
 def default_folder(profile: Profile, mode: Mode) -> Path:

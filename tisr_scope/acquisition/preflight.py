@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Literal
 
 from tisr_scope.acquisition.microscope import Microscope
-from tisr_scope.acquisition.running_order import (
+from tisr_scope.errors import DiskFull, MicroscopeError, TisrScopeError
+from tisr_scope.profiles.schema import DeviceSetting, Profile
+from tisr_scope.running_order.escalating_order import (
     Mode,
     RunningOrder,
     frame_bytes,
     running_order,
 )
-from tisr_scope.errors import DiskFull, MicroscopeError, TisrScopeError
-from tisr_scope.profiles.schema import DeviceSetting, Profile
 
 _SPARE_BYTES = 64 * 2**20
 

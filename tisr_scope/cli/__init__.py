@@ -12,7 +12,7 @@ import sys
 import typer
 from rich.markup import escape
 
-from tisr_scope.cli import data, learning, microscope, models, reconstruction
+from tisr_scope.cli import data, learning, microscope_verbs, models, reconstruction
 from tisr_scope.cli.common import err
 from tisr_scope.errors import TisrScopeError
 
@@ -26,21 +26,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for verb in (
-    microscope.demo,
-    microscope.acquire,
-    microscope.live,
+    microscope_verbs.demo,
+    microscope_verbs.acquire,
+    microscope_verbs.live,
     learning.infer,
     reconstruction.reconstruct,
     data.prepare,
     learning.train,
     learning.calibrate,
     learning.evaluate,
-    microscope.doctor,
+    microscope_verbs.doctor,
 ):
     app.command()(verb)
 app.command("import")(data.import_)
 app.command()(data.export)
-app.add_typer(microscope.profiles_app, name="profiles")
+app.add_typer(microscope_verbs.profiles_app, name="profiles")
 app.add_typer(models.models_app, name="models")
 
 

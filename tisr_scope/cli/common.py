@@ -106,7 +106,7 @@ def tell_pair_quality(pairs: Path, *, kept: bool = False) -> None:
     kept : bool
         Time points that are not good were kept by choice.
     """
-    from tisr_scope.data.pair_records import FOLDER, read_summary
+    from tisr_scope.pairs.pair_records import FOLDER, read_summary
 
     if not (pairs / FOLDER / "summary.json").is_file():
         return

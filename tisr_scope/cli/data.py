@@ -60,13 +60,13 @@ def prepare(
 
     `tisr prepare nonlinear_recordings pairs --orders 2`
     """
-    from tisr_scope.data.pair_quality import Limits
-    from tisr_scope.data.pair_records import FOLDER
-    from tisr_scope.data.prepare import prepare as run
-    from tisr_scope.data.split import Split
     from tisr_scope.errors import DataError
-    from tisr_scope.sim.estimation import Estimation
-    from tisr_scope.sim.reconstruct import WienerSettings
+    from tisr_scope.pairs.pair_quality import Limits
+    from tisr_scope.pairs.pair_records import FOLDER
+    from tisr_scope.pairs.prepare import prepare as run
+    from tisr_scope.pairs.recording_split import Split
+    from tisr_scope.sim.parameters.estimation_settings import Estimation
+    from tisr_scope.sim.reconstruction.reconstruct import WienerSettings
 
     marker = "profile.yaml"
     found = [recordings] if (recordings / marker).exists() else []
@@ -175,13 +175,13 @@ def import_(
     """
     import math
 
-    from tisr_scope.data.import_plan import plan_region
-    from tisr_scope.data.import_settings import ImportSettings
-    from tisr_scope.data.importing import import_recordings
-    from tisr_scope.data.importing_pairs import import_pairs, misplaced_targets
-    from tisr_scope.data.regions import find_regions
-    from tisr_scope.data.split import Split
     from tisr_scope.errors import DataError
+    from tisr_scope.exchange.import_pairs import import_pairs, misplaced_targets
+    from tisr_scope.exchange.import_plan import plan_region
+    from tisr_scope.exchange.import_recordings import import_recordings
+    from tisr_scope.exchange.import_settings import ImportSettings
+    from tisr_scope.exchange.regions import find_regions
+    from tisr_scope.pairs.recording_split import Split
     from tisr_scope.profiles.library import load_profile
 
     settings = ImportSettings(
@@ -253,7 +253,7 @@ def export(
 
     `tisr export recordings/cell_01 stacks --tiff`
     """
-    from tisr_scope.data.exporting import export as run
+    from tisr_scope.exchange.export import export as run
 
     with progress_bar("exporting") as progress:
         layout: Literal["biotisr", "tiff"] = "biotisr" if biotisr else "tiff"

@@ -23,7 +23,7 @@ from tisr_scope.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from tisr_scope.analysis.statistics import Mean
+    from tisr_scope.metrics.statistics import Mean
     from tisr_scope.networks.config import DpaTisrConfig
 
 StackOption = Annotated[float | None, typer.Option(help="Of a stack that does not say.")]
@@ -94,8 +94,8 @@ def train(
 
     `torchrun --nproc-per-node 4 -m tisr_scope train pairs runs/full --device cuda`
     """
-    from tisr_scope.data.pairs import load_pair, pair_folders
-    from tisr_scope.data.training_source import SPLIT, find_pairs
+    from tisr_scope.exchange.training_source import SPLIT, find_pairs
+    from tisr_scope.pairs.pair_folder import load_pair, pair_folders
     from tisr_scope.training.processes import first_process, launched
     from tisr_scope.training.recipe import FINE_TUNE, load_recipe
     from tisr_scope.training.train import train as run
@@ -189,7 +189,7 @@ def calibrate(
     """
     from tisr_scope.confidence.calibrate import calibrate as run
     from tisr_scope.confidence.fine_tuning import FineTuning
-    from tisr_scope.confidence.iteration import CalibrationSettings
+    from tisr_scope.confidence.iterative_fine_tuning import CalibrationSettings
 
     use_threads(threads)
     with progress_bar("calibrating") as progress:
@@ -253,7 +253,7 @@ def evaluate(
 
     `tisr evaluate recordings/cell_01 evaluation microtubules_small --channel 488`
     """
-    from tisr_scope.analysis.evaluate import evaluate as run
+    from tisr_scope.evaluation.evaluate import evaluate as run
 
     use_threads(threads)
     with progress_bar("evaluating") as progress:

@@ -35,8 +35,8 @@ def models_list(
 
     `tisr models list runs/first/bundle models/mine --markdown`
     """
-    from tisr_scope.networks import model_table
-    from tisr_scope.networks.bundle import bundle_names, load_bundle
+    from tisr_scope.bundles import model_table
+    from tisr_scope.bundles.bundle import bundle_names, load_bundle
 
     rows = [model_table.model_row(load_bundle(name)) for name in models or bundle_names()]
     _show(model_table.COLUMNS, rows, markdown=markdown)
@@ -58,7 +58,7 @@ def models_architectures(
 
 
 def _show(columns: Sequence[str], rows: Sequence[Sequence[str]], *, markdown: bool) -> None:
-    from tisr_scope.networks import model_table
+    from tisr_scope.bundles import model_table
 
     if markdown:
         typer.echo(model_table.markdown(columns, rows), nl=False)
@@ -75,8 +75,8 @@ def models_show(model: ModelArg) -> None:
 
     Example: `tisr models show microtubules_small`
     """
-    from tisr_scope.networks.bundle import CARD, load_bundle
-    from tisr_scope.networks.model_table import facts
+    from tisr_scope.bundles.bundle import CARD, load_bundle
+    from tisr_scope.bundles.model_table import facts
 
     bundle = load_bundle(model)
     typer.echo((bundle.path / CARD).read_text(encoding="utf-8").rstrip() + "\n")
@@ -90,7 +90,7 @@ def models_check(model: ModelArg, device: DeviceOption = "cpu") -> None:
 
     Example: `tisr models check models/mine --device cuda`
     """
-    from tisr_scope.networks.bundle import load_bundle
+    from tisr_scope.bundles.bundle import load_bundle
 
     bundle = load_bundle(model)
     difference = bundle.self_test(device)
@@ -143,9 +143,9 @@ def models_import(
     """
     from typing import cast, get_args
 
-    from tisr_scope.data.normalise import Normalisation
+    from tisr_scope.bundles.model_import import COPYRIGHT, import_checkpoint, parse_optics
     from tisr_scope.networks.config import DropoutPlace
-    from tisr_scope.networks.model_import import COPYRIGHT, import_checkpoint, parse_optics
+    from tisr_scope.normalise import Normalisation
 
     stages = tuple(part.strip() for part in dropout_in.split(",") if part.strip())
     for stage in stages:
@@ -182,8 +182,8 @@ def models_export(
 
     Example: `tisr models export models/mine mine.zip --author "A. Biologist"`
     """
-    from tisr_scope.networks.bioimageio import export_bioimageio
-    from tisr_scope.networks.bundle import load_bundle
+    from tisr_scope.bundles.bioimageio import export_bioimageio
+    from tisr_scope.bundles.bundle import load_bundle
 
     written = export_bioimageio(
         load_bundle(model), package, authors=author or (), description=description

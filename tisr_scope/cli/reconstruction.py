@@ -96,10 +96,16 @@ def reconstruct(
     `tisr reconstruct series.tif out --sections 24 --z-step-um 0.125 --axes TOZPYX --report`
     """
     from tisr_scope.profiles.library import load_profile
-    from tisr_scope.sim.estimation import Estimation
-    from tisr_scope.sim.files import reconstruct_raw_file, reconstruct_recording
-    from tisr_scope.sim.reconstruct import WienerSettings
-    from tisr_scope.sim.volume_files import SeriesLayout, reconstruct_series_file
+    from tisr_scope.sim.parameters.estimation_settings import Estimation
+    from tisr_scope.sim.reconstruction.reconstruct import WienerSettings
+    from tisr_scope.sim.reconstruction.reconstruct_files import (
+        reconstruct_raw_file,
+        reconstruct_recording,
+    )
+    from tisr_scope.sim.reconstruction.reconstruct_volumes import (
+        SeriesLayout,
+        reconstruct_series_file,
+    )
 
     settings = WienerSettings(wiener, apodisation, attenuation, attenuation_width, positivity)
     estimation = Estimation(orders, refine_phases, allow_weak, background, correct_drift)

@@ -10,18 +10,18 @@ from typing import Literal
 
 import torch
 
+from tisr_scope.bundles.bundle import CARD, load_bundle, save_bundle, write_calibration
 from tisr_scope.confidence.calibration import Calibration, IntervalCalibration, Use
 from tisr_scope.confidence.calibration_report import card_text, write_report
 from tisr_scope.confidence.fine_tuning import Interval, Judgement
-from tisr_scope.confidence.iteration import (
+from tisr_scope.confidence.iterative_fine_tuning import (
     CalibrationResult,
     CalibrationSettings,
     Stage,
     calibrate_network,
 )
-from tisr_scope.data.pairs import load_pair, pair_folders
 from tisr_scope.errors import CalibrationError, DataError
-from tisr_scope.networks.bundle import CARD, load_bundle, save_bundle, write_calibration
+from tisr_scope.pairs.pair_folder import load_pair, pair_folders
 from tisr_scope.types import PairedStack
 
 Subset = Literal["train", "validation", "test"]

@@ -16,11 +16,11 @@ from jaxtyping import Float
 from pydantic import Field, ValidationError
 from torch import Tensor
 
-from tisr_scope.confidence.confidence_map import EPSILON, GAMMA, confidence, half_width
+from tisr_scope.confidence.credible_interval import EPSILON, GAMMA, confidence, half_width
 from tisr_scope.confidence.fine_tuning import FineTuning, Interval
 from tisr_scope.confidence.recalibration import RecalibrationMap
-from tisr_scope.data.normalise import Normalisation
 from tisr_scope.errors import CalibrationError
+from tisr_scope.normalise import Normalisation
 from tisr_scope.profiles.schema import Frozen, Positive
 
 FILE_NAME = "calibration.json"
@@ -145,7 +145,7 @@ def apply_calibration(
     """Confidence map of the passes, recalibrated where the calibration holds a map.
 
     Without a calibration, or with one that stores no map, this is
-    :func:`~tisr_scope.confidence.confidence_map.confidence`.  Ask :meth:`Calibration.matches`
+    :func:`~tisr_scope.confidence.credible_interval.confidence`.  Ask :meth:`Calibration.matches`
     first: this function applies what it is given.
 
     Parameters

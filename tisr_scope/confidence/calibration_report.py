@@ -5,9 +5,14 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+from tisr_scope.confidence.expected_calibration_error import Reliability
 from tisr_scope.confidence.fine_tuning import Judgement
-from tisr_scope.confidence.iteration import STAGES, CalibrationResult, CalibrationSettings, Stage
-from tisr_scope.confidence.reliability import Reliability
+from tisr_scope.confidence.iterative_fine_tuning import (
+    STAGES,
+    CalibrationResult,
+    CalibrationSettings,
+    Stage,
+)
 from tisr_scope.confidence.reliability_figure import reliability_figure
 from tisr_scope.provenance import provenance, write_json
 

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from tisr_scope.analysis.metrics import fitted, psnr
-from tisr_scope.confidence.confidence_map import EPSILON, GAMMA, confidence, half_width
-from tisr_scope.confidence.correction import calibration_loss
-from tisr_scope.confidence.examples import Examples
-from tisr_scope.confidence.reliability import Reliability, inside_interval, merged
+from tisr_scope.confidence.calibration_windows import Examples
+from tisr_scope.confidence.confidence_correction import calibration_loss
+from tisr_scope.confidence.credible_interval import EPSILON, GAMMA, confidence, half_width
+from tisr_scope.confidence.expected_calibration_error import Reliability, inside_interval, merged
 from tisr_scope.errors import CalibrationError
+from tisr_scope.metrics.fidelity import fitted, psnr
 from tisr_scope.networks.dpa_tisr import DpaTisr
 from tisr_scope.networks.dropout import monte_carlo, seeded_generator
 from tisr_scope.profiles.schema import Frozen, NonNegative, Positive

@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 from scipy.optimize import isotonic_regression
 from torch import Tensor
 
-from tisr_scope.confidence.reliability import Reliability
+from tisr_scope.confidence.expected_calibration_error import Reliability
 from tisr_scope.errors import CalibrationError
 from tisr_scope.profiles.schema import Frozen
 

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from tisr_scope.confidence.reliability import BINS, Reliability
+from tisr_scope.confidence.expected_calibration_error import BINS, Reliability
 
 BLUE, ORANGE, GREY = "#2f6f9f", "#d9822b", "#6b6b6b"
 

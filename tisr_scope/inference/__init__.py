@@ -1,1 +1,1 @@
-"""The exact sliding window, live and offline."""
+"""The exact sliding window and its predictions, frame by frame."""

@@ -15,15 +15,16 @@ from typing import Any, overload
 import numpy as np
 from jaxtyping import Float
 
-from tisr_scope.data.recording import Recording
+from tisr_scope.bundles.bundle import Bundle, load_bundle
 from tisr_scope.errors import DataError
 from tisr_scope.inference.predictor import Model
 from tisr_scope.inference.result_arrays import Grid
+from tisr_scope.inference.result_store import ResultStore
+from tisr_scope.inference.sliding_window import super_resolve
 from tisr_scope.inference.sources import ImageStack, Source, recorded_channels
-from tisr_scope.inference.store import ResultStore
-from tisr_scope.inference.window import WINDOW, super_resolve
-from tisr_scope.networks.bundle import Bundle, load_bundle
+from tisr_scope.networks.config import WINDOW
 from tisr_scope.provenance import provenance, write_json
+from tisr_scope.recording.recording import Recording
 from tisr_scope.types import Prediction
 
 MOST_PIXELS_FOR_SCALE = 2**28
@@ -131,7 +132,7 @@ def infer(
     source : path
         Folder of a recording, or a .tif, .ome.tif or .mrc file.
     out : path
-        Each channel goes to a folder of its own in here: see :mod:`tisr_scope.inference.store`.
+        Each channel goes to a folder of its own in here: see ``result_store``.
     channel : str, optional
         Only this channel of a recording.
     device, passes, seed

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from tisr_scope.bundles.bundle import Bundle, load_bundle
 from tisr_scope.confidence.calibration import (
     Calibration,
     Use,
@@ -23,8 +24,8 @@ from tisr_scope.confidence.calibration import (
 )
 from tisr_scope.confidence.uncertainty import summarise
 from tisr_scope.errors import BundleError, DataError
-from tisr_scope.inference.window import WINDOW, Samples, SlidingWindow
-from tisr_scope.networks.bundle import Bundle, load_bundle
+from tisr_scope.inference.sliding_window import Samples, SlidingWindow
+from tisr_scope.networks.config import WINDOW
 from tisr_scope.profiles.schema import Profile
 from tisr_scope.types import Prediction
 

@@ -11,9 +11,9 @@ import numpy as np
 import tifffile
 from jaxtyping import Float
 
-from tisr_scope.data.recording import Recording
 from tisr_scope.errors import DataError
 from tisr_scope.inference.predictor import InputMode
+from tisr_scope.recording.recording import Recording
 
 
 class Source(Protocol):

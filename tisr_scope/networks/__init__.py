@@ -1,1 +1,1 @@
-"""The DPA-TISR network and its bundles."""
+"""The DPA-TISR network."""

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tisr_scope.networks.blocks import SLOPE, conv3, zero_initialise
-from tisr_scope.networks.deformable import deformable_conv2d
+from tisr_scope.networks.kernels.deformable import deformable_conv2d
 from tisr_scope.networks.optical_flow import warp
 
 Map = Float[Tensor, "n c y x"]

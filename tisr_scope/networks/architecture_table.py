@@ -15,9 +15,9 @@ from functools import cache
 import torch
 from torch import nn
 
+from tisr_scope.networks.baselines.vrt import Vrt, VrtConfig
 from tisr_scope.networks.dpa_tisr import DpaTisr, parameter_count
 from tisr_scope.networks.presets import PRESETS, Architecture, preset
-from tisr_scope.networks.vrt import Vrt, VrtConfig
 
 PAPER_MILLIONS: Mapping[str, float] = {
     "sliding_optical_flow": 5.58,

@@ -9,8 +9,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tisr_scope.networks.activation_checkpointing import recomputed
 from tisr_scope.networks.dropout import MonteCarloDropout
-from tisr_scope.networks.recompute import recomputed
 
 Activation = Literal["relu", "leaky_relu"]
 SLOPE = 0.1

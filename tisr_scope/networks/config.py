@@ -12,9 +12,12 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from tisr_scope.networks.blocks import Activation
+from tisr_scope.networks.deformable_phase_alignment import PhaseEncoding, PhaseKind, SpectrumPart
 from tisr_scope.networks.optical_flow import FlowKind
-from tisr_scope.networks.phase_space import PhaseEncoding, PhaseKind, SpectrumPart
 from tisr_scope.profiles.schema import Frozen
+
+WINDOW = 7
+"""Frames of a window (Paper: "the input length of 7 was optimal")."""
 
 Count = Annotated[int, Field(ge=1)]
 DropoutPlace = Literal["extraction", "propagation", "reconstruction"]

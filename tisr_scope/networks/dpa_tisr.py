@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tisr_scope.errors import DataError
+from tisr_scope.networks.activation_checkpointing import recomputed
 from tisr_scope.networks.alignment import Map
+from tisr_scope.networks.baselines.sliding import Pair, flow_pairs, slide
 from tisr_scope.networks.blocks import SLOPE, ResidualBlocks, Upsampling, conv3
-from tisr_scope.networks.choices import chosen_alignment, chosen_flow, start_at_bilinear
 from tisr_scope.networks.config import DpaTisrConfig, paper, released, small
-from tisr_scope.networks.phase_space import PhaseAlignment, Spectrum, transform
-from tisr_scope.networks.propagation import BlockModules, Flows, ordered, run_branch
-from tisr_scope.networks.recompute import recomputed
-from tisr_scope.networks.sliding import Pair, flow_pairs, slide
+from tisr_scope.networks.deformable_phase_alignment import PhaseAlignment, Spectrum, transform
+from tisr_scope.networks.modules_by_config import chosen_alignment, chosen_flow, start_at_bilinear
+from tisr_scope.networks.second_order_propagation import BlockModules, Flows, ordered, run_branch
 
 __all__ = [
     "DpaTisr",

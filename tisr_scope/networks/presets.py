@@ -11,9 +11,9 @@ from typing import Literal, get_args
 
 from tisr_scope.errors import BundleError
 from tisr_scope.networks import config as presets
+from tisr_scope.networks.baselines.vrt import VrtConfig, vrt
 from tisr_scope.networks.config import Alignment, DpaTisrConfig, Propagation
 from tisr_scope.networks.dpa_tisr import compensated, single_frame
-from tisr_scope.networks.vrt import VrtConfig, vrt
 
 Architecture = DpaTisrConfig | VrtConfig
 Upscale = Literal[2, 3]

@@ -174,7 +174,7 @@ def show(session: Session, *, close_when_done: bool = False, picture: Path | Non
 def showing(
     *, close_when_done: bool = False, picture: Path | None = None
 ) -> Callable[[Session], None]:
-    """Make the ``display`` argument of :func:`tisr_scope.inference.live.run_live`.
+    """Make the ``display`` argument of :func:`tisr_scope.live.run_live.run_live`.
 
     The display is looked for now, before a model is loaded.
 

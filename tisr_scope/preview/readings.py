@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qtpy.QtWidgets import QGridLayout, QLabel, QProgressBar, QVBoxLayout, QWidget
 
-from tisr_scope.inference.live import SessionStatus
+from tisr_scope.live.run_live import SessionStatus
 from tisr_scope.preview.colour import legend_rgba
 from tisr_scope.preview.widgets import Card, Legend, Pill, Reading, Sparkline
 

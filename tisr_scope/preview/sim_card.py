@@ -5,7 +5,7 @@ from __future__ import annotations
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QGridLayout, QLabel
 
-from tisr_scope.inference.comparison import SimStatus
+from tisr_scope.live.sim_comparison import SimStatus
 from tisr_scope.preview.widgets import Card, Pill, Reading
 
 

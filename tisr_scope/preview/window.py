@@ -18,10 +18,10 @@ from qtpy.QtWidgets import QApplication, QGridLayout, QHBoxLayout, QLabel, QVBox
 from typing_extensions import override
 
 from tisr_scope.errors import DisplayError, TisrScopeError
-from tisr_scope.inference.comparison import SimImage, SimStatus
-from tisr_scope.inference.live import SessionStatus
 from tisr_scope.inference.result_arrays import Grid
-from tisr_scope.inference.stream import LiveResult
+from tisr_scope.live.run_live import SessionStatus
+from tisr_scope.live.sim_comparison import SimImage, SimStatus
+from tisr_scope.live.stream import LiveResult
 from tisr_scope.preview import colour
 from tisr_scope.preview.controls import Controls
 from tisr_scope.preview.panels import ImagePanel
@@ -35,7 +35,7 @@ COUNT_MS = 250
 
 
 class Session(Protocol):
-    """What the window needs of a live run (:class:`tisr_scope.inference.live.LiveSession`)."""
+    """What the window needs of a live run (:class:`tisr_scope.live.run_live.LiveSession`)."""
 
     @property
     def name(self) -> str:

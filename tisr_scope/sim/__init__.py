@@ -1,1 +1,1 @@
-"""Structured illumination: patterns, parameter estimation, reconstruction, wide field."""
+"""Structured illumination: optics, parameters, reconstruction, report."""

@@ -15,9 +15,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import nn
 
-from tisr_scope.analysis.metrics import fitted, psnr, ssim
-from tisr_scope.data.normalise import Normalisation
 from tisr_scope.figures import scale_bar
+from tisr_scope.metrics.fidelity import fitted, psnr, ssim
+from tisr_scope.normalise import Normalisation
 from tisr_scope.provenance import provenance, write_json
 from tisr_scope.training.checkpoint import write_atomic
 from tisr_scope.training.validation import bilinear

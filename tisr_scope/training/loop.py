@@ -15,9 +15,8 @@ import yaml
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from tisr_scope.data.patches import PatchSampler
 from tisr_scope.errors import TrainingError
-from tisr_scope.training.ahead import Ahead, ahead
+from tisr_scope.pairs.patches import PatchSampler
 from tisr_scope.training.checkpoint import (
     LAST,
     State,
@@ -27,8 +26,10 @@ from tisr_scope.training.checkpoint import (
     save_weights,
     write_atomic,
 )
+from tisr_scope.training.initial_state import new_state, random_apart, seed_patch, shared_network
 from tisr_scope.training.interrupt import interruptible
 from tisr_scope.training.losses import objective
+from tisr_scope.training.prefetch import Ahead, ahead
 from tisr_scope.training.processes import (
     agree,
     average_gradients,
@@ -36,9 +37,8 @@ from tisr_scope.training.processes import (
     gather,
     open_fabric,
 )
-from tisr_scope.training.records import Records
+from tisr_scope.training.run_records import Records
 from tisr_scope.training.settings import TrainingSettings
-from tisr_scope.training.start import new_state, random_apart, seed_patch, shared_network
 from tisr_scope.training.validation import ValidationSet, validate, validation_set
 
 Ending = Literal["steps", "time", "no improvement", "cancelled"]

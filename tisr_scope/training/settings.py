@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from tisr_scope.data.normalise import Normalisation
-from tisr_scope.data.patches import PatchSettings
 from tisr_scope.errors import TrainingError
+from tisr_scope.normalise import Normalisation
+from tisr_scope.pairs.patches import PatchSettings
 from tisr_scope.profiles.schema import Frozen
 
 Count = Annotated[int, Field(ge=1)]

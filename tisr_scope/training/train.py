@@ -11,23 +11,23 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
-from tisr_scope.data.normalise import Normalisation
-from tisr_scope.data.patches import PatchSampler, PatchSettings
+from tisr_scope.bundles.bundle import Bundle, load_bundle, save_bundle
 from tisr_scope.errors import TrainingError
-from tisr_scope.networks.bundle import Bundle, load_bundle, save_bundle
 from tisr_scope.networks.dpa_tisr import DpaTisr, DpaTisrConfig, parameter_count
+from tisr_scope.normalise import Normalisation
+from tisr_scope.pairs.patches import PatchSampler, PatchSettings
 from tisr_scope.training.before_after import compare_models, mean_score, write_report
+from tisr_scope.training.initial_state import random_apart
 from tisr_scope.training.loop import Progress, TrainingSummary, fit
-from tisr_scope.training.material import (
+from tisr_scope.training.processes import first_process, open_fabric
+from tisr_scope.training.settings import TrainingSettings
+from tisr_scope.training.training_data import (
     Material,
     Part,
     read_material,
     require_same_optics,
     require_upscale,
 )
-from tisr_scope.training.processes import first_process, open_fabric
-from tisr_scope.training.settings import TrainingSettings
-from tisr_scope.training.start import random_apart
 from tisr_scope.types import PairedStack
 
 LICENCE = "CC-BY-4.0"

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from tisr_scope.data.patches import PatchSampler
+from tisr_scope.pairs.patches import PatchSampler
 from tisr_scope.training.losses import objective
 
 

@@ -1,1 +1,0 @@
-"""Recordings, pairs, patches and the only intensity scaling."""

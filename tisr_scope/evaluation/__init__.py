@@ -1,0 +1,1 @@
+"""Models against each other, against enlarged wide field, and against the truth."""

@@ -1,0 +1,1 @@
+"""Foreign data in, recordings and pairs out."""

@@ -1,0 +1,1 @@
+"""Files of others: MRC, DeltaVision, TIFF, and the published layouts of raw SIM data."""

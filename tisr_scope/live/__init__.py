@@ -1,0 +1,1 @@
+"""Super-resolution beside a running acquisition."""

@@ -1,0 +1,1 @@
+"""Pure measures of images: fidelity, resolution, temporal consistency, motion."""

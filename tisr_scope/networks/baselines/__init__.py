@@ -1,0 +1,1 @@
+"""Networks that DPA-TISR is compared with."""

@@ -1,0 +1,1 @@
+"""Deformable convolution, computed in plain PyTorch or in Triton."""

@@ -1,0 +1,1 @@
+"""Wide-field inputs with their SIM targets: made, judged, split, cut into patches."""

@@ -1,0 +1,1 @@
+"""A recording on disk: frames, journal and profile, written and read in one place."""

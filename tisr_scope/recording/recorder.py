@@ -1,0 +1,220 @@
+"""Frames to disk: OME-Zarr pixels first, then the journal line.
+
+The acquisition thread hands frames over and goes on; one writer thread takes them from a bounded
+queue.  Pixels are stored unsharded, one chunk a frame, at an index computed from the running
+order, so that a missing frame can never shift the ones after it.  ome-writers lays out the file
+(OME-NGFF 0.5), tensorstore writes the chunks.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt16
+from ome_writers import AcquisitionSettings, Dimension, OmeZarrFormat, create_stream
+
+from tisr_scope.errors import BufferOverflow, DiskFull, RecordingError, TisrScopeError
+from tisr_scope.profiles.schema import Profile
+from tisr_scope.recording.frame_store import ZARR_NAME, array_paths, no_space_left, open_array
+from tisr_scope.recording.journal import JournalEntry
+from tisr_scope.recording.journal_writer import JournalWriter
+from tisr_scope.running_order.escalating_order import FrameInfo, RunningOrder
+
+QUEUE_BYTES = 256 * 2**20
+GROUP = 16
+"""Most frames written and journalled together."""
+PATIENCE_S = 20.0
+"""How long the camera waits for the disk before the run is stopped."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    info: FrameInfo
+    frame: UInt16[np.ndarray, "y x"]
+    crc32: int
+    camera: dict[str, Any]
+
+
+def create_store(folder: Path, profile: Profile, order: RunningOrder) -> None:
+    """Lay out the empty OME-Zarr of a recording, with pixel sizes, interval and SIM plan.
+
+    Raises
+    ------
+    RecordingError, DiskFull
+        If the file cannot be created.
+    """
+    height, width = profile.microscope.camera.frame_shape
+    pixel = profile.optics.pixel_size_um
+    exposing_s = order.exposures_per_time_point * order.exposure_ms / 1e3
+    interval_s = max(order.interval_s, exposing_s)
+    dimensions = [
+        Dimension(name="t", count=order.time_points, type="time", unit="second", scale=interval_s),
+        Dimension(name="c", type="channel", coords=[c.name for c in order.channels]),
+        Dimension(name="sim", count=order.sim_frames, type="other"),
+        Dimension(name="y", count=height, type="space", unit="micrometer", scale=pixel),
+        Dimension(name="x", count=width, type="space", unit="micrometer", scale=pixel),
+    ]
+    if order.positions > 1:
+        names = [f"p{number}" for number in range(order.positions)]
+        dimensions.insert(1, Dimension(name="p", type="position", coords=list(names)))
+    settings = AcquisitionSettings(
+        root_path=str(folder / ZARR_NAME),
+        dimensions=tuple(dimensions),
+        dtype="uint16",
+        format=OmeZarrFormat(backend="tensorstore"),
+        storage_order="acquisition",
+    )
+    try:
+        with create_stream(settings) as stream:
+            stream.set_global_metadata(
+                "tisr_scope",
+                {
+                    "mode": order.mode,
+                    "sim_axis": ["orientation", "phase", "level"],
+                    "sim_shape": [order.orientations, order.phases, order.levels],
+                    "nominal_interval_s": interval_s,
+                    "exposure_ms": order.exposure_ms,
+                },
+            )
+    except Exception as error:
+        raise _disk_error(error, folder, 0) from error
+
+
+class Recorder:
+    """Writes frames in a thread of its own and journals each one once it is on disk.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the recording, with its store already laid out.
+    order : RunningOrder
+        Where each frame belongs.
+    frame_shape : (height, width)
+        Shape every frame must have.
+    """
+
+    def __init__(self, folder: Path, order: RunningOrder, frame_shape: tuple[int, int]) -> None:
+        self.folder = folder
+        self.recorded = 0
+        self._order = order
+        self._shape = frame_shape
+        self._arrays = [
+            open_array(path, write=True) for path in array_paths(folder, order.positions)
+        ]
+        self._journal = JournalWriter(folder)
+        frame_bytes = 2 * frame_shape[0] * frame_shape[1]
+        self._queue: queue.Queue[_Item | None] = queue.Queue(max(8, QUEUE_BYTES // frame_bytes))
+        self._error: TisrScopeError | None = None
+        self._thread = threading.Thread(target=self._run, name="tisr-recorder", daemon=True)
+        self._thread.start()
+
+    def put(
+        self, info: FrameInfo, frame: UInt16[np.ndarray, "y x"], camera: dict[str, Any]
+    ) -> None:
+        """Hand a frame over; waits while the queue is full.
+
+        Raises
+        ------
+        DiskFull, RecordingError
+            If the writer has failed.
+        BufferOverflow
+            If the disk took no frame for ``PATIENCE_S`` seconds.
+        """
+        frame.flags.writeable = False
+        item = _Item(info, frame, zlib.crc32(np.ascontiguousarray(frame).data), camera)
+        if self._error is not None:
+            raise self._error
+        try:
+            self._queue.put(item, timeout=PATIENCE_S)
+        except queue.Full:
+            raise self._error or BufferOverflow(
+                f"the disk did not take a frame for {PATIENCE_S:g} s",
+                where=str(self.folder),
+                remedy="record to a faster or less busy disk, or lengthen the exposure",
+            ) from None
+
+    def close(self) -> None:
+        """Write what is queued, then stop.
+
+        Raises
+        ------
+        DiskFull, RecordingError
+            If a frame could not be written.
+        """
+        self._queue.put(None)
+        self._thread.join()
+        self._journal.close()
+        if self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        finished = False
+        while not finished:
+            items: list[_Item] = []
+            item = self._queue.get()
+            while item is not None:
+                items.append(item)
+                if len(items) == GROUP:
+                    break
+                try:
+                    item = self._queue.get_nowait()
+                except queue.Empty:
+                    break
+            finished = item is None
+            # After a failure frames are still taken, so that the camera side never hangs.
+            if items and self._error is None:
+                self._write(items)
+
+    def _write(self, items: list[_Item]) -> None:
+        try:
+            pending = []
+            for item in items:
+                info = item.info
+                sim = self._order.sim_index(info.orientation, info.phase, info.level)
+                target = self._arrays[info.position][info.t, info.channel, sim]
+                pending.append(target.write(item.frame).commit)
+            for write in pending:
+                write.result()
+            self._journal.append(_entry(item) for item in items)
+            self.recorded += len(items)
+        except Exception as error:
+            self._error = _disk_error(error, self.folder, self.recorded)
+
+
+def _entry(item: _Item) -> JournalEntry:
+    info = item.info
+    return JournalEntry(
+        t=info.t,
+        channel=info.channel,
+        position=info.position,
+        orientation=info.orientation,
+        phase=info.phase,
+        level=info.level,
+        time_s=round(info.time_s, 6),
+        power_mw=info.power_mw,
+        exposure_ms=info.exposure_ms,
+        dose_mj=info.dose_mj,
+        crc32=item.crc32,
+        camera=item.camera,
+    )
+
+
+def _disk_error(error: Exception, folder: Path, recorded: int) -> RecordingError:
+    if no_space_left(error):
+        return DiskFull(
+            f"the disk is full after {recorded} frames of this run",
+            where=str(folder),
+            remedy="free some space and go on with --resume; the frames recorded so far are "
+            "complete and readable",
+        )
+    return RecordingError(
+        f"a frame could not be written: {error}",
+        where=str(folder),
+        remedy="check the disk and the rights of the folder, then go on with --resume",
+    )

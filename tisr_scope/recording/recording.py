@@ -1,0 +1,299 @@
+"""Reading recordings: finished, cancelled or killed.
+
+A recording is a folder::
+
+    recording.ome.zarr   raw frames, uint16, axes t (p) c sim y x, sim = orientation, phase, level
+    journal.jsonl        one line per frame that is on disk
+    profile.yaml         the profile as it was run
+    provenance.json      mode, device settings, configuration, versions
+    summary.json         how the run ended (absent if the process was killed)
+
+Only the journal decides what counts: frames without a line do not exist, and only time points
+with every frame are offered.  Nothing here needs a microscope or its drivers.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from jaxtyping import Float, UInt16
+
+from tisr_scope.errors import RecordingError
+from tisr_scope.profiles.library import parse_profile
+from tisr_scope.profiles.schema import DeviceSetting, Profile
+from tisr_scope.recording.frame_store import ZARR_NAME, array_paths, open_array
+from tisr_scope.recording.journal import JOURNAL_NAME, JournalEntry, read_journal
+
+
+class Recording:
+    """Raw frames of one run, with everything known about each of them.
+
+    Attributes
+    ----------
+    path : Path
+        Folder of the recording.
+    name : str
+        Name of the folder.
+    profile : Profile
+        The profile as it was run.
+    mode : str
+        ``"paired"`` or ``"timelapse"``.
+    settings : tuple of DeviceSetting
+        Device settings applied on top of the profile's.
+    journal : list of JournalEntry
+        Every frame on disk, in the order of recording.
+    time_points : int
+        Complete time points on disk, counted from the first.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        profile: Profile,
+        mode: str,
+        settings: tuple[DeviceSetting, ...],
+        journal: list[JournalEntry],
+    ) -> None:
+        self.path = path
+        self.name = path.name
+        self.profile = profile
+        self.mode = mode
+        self.settings = settings
+        self.journal = journal
+        plan = profile.paired if mode == "paired" else profile.timelapse
+        if plan is None:
+            raise RecordingError(
+                f"the profile of the recording has no {mode!r} section",
+                where=str(path),
+                remedy="restore profile.yaml and provenance.json from a copy of the recording",
+            )
+        self._plan = plan
+        self.time_points = self._complete_time_points()
+
+    @classmethod
+    def open(cls, path: str | Path) -> Self:
+        """Open the folder that an acquisition wrote.
+
+        Raises
+        ------
+        RecordingError
+            If it is not a recording, or a part of it is missing or damaged.
+        """
+        path = Path(path).absolute()
+        if not (path / ZARR_NAME).is_dir():
+            raise RecordingError(
+                "this folder is not a recording",
+                where=str(path),
+                remedy=f"give the folder that holds {ZARR_NAME} and {JOURNAL_NAME}",
+            )
+        try:
+            text = (path / "profile.yaml").read_text(encoding="utf-8")
+            provenance = json.loads((path / "provenance.json").read_text(encoding="utf-8"))
+            mode = str(provenance["settings"]["mode"])
+            settings = tuple(
+                DeviceSetting.model_validate(setting)
+                for setting in provenance["settings"]["device_settings"]
+            )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RecordingError(
+                f"profile or provenance of the recording cannot be read: {error}",
+                where=str(path),
+                remedy="restore profile.yaml and provenance.json from a copy of the recording",
+            ) from error
+        profile = parse_profile(text, str(path / "profile.yaml"))
+        return cls(path, profile, mode, settings, read_journal(path / JOURNAL_NAME))
+
+    # -------------------------------------------------------------------------------- numbers
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the channels."""
+        return tuple(channel.name for channel in self.profile.channels)
+
+    @property
+    def positions(self) -> int:
+        """Number of stage positions, at least 1."""
+        return max(1, len(self.profile.positions))
+
+    @property
+    def sim_shape(self) -> tuple[int, int, int]:
+        """Numbers of orientations, phases and levels of one channel."""
+        illumination = self.profile.illumination
+        patterned = self.mode == "paired" or (
+            self.profile.timelapse is not None
+            and self.profile.timelapse.widefield == "pattern_mean"
+        )
+        if not patterned or illumination is None:
+            return (1, 1, 1)
+        levels = len(self.profile.channels[0].levels_mw) if self.mode == "paired" else 1
+        return (illumination.orientations, illumination.phases, levels)
+
+    @property
+    def frame_shape(self) -> tuple[int, int]:
+        """Height and width of a frame in pixels."""
+        return self.profile.microscope.camera.frame_shape
+
+    @property
+    def pixel_size_um(self) -> float:
+        """Pixel size in the sample, in micrometres."""
+        return self.profile.optics.pixel_size_um
+
+    @property
+    def summary(self) -> dict[str, Any] | None:
+        """How the run ended, or None if its process was killed."""
+        path = self.path / "summary.json"
+        try:
+            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return content
+
+    def entries(self, t: int, channel: int = 0, position: int = 0) -> list[JournalEntry]:
+        """Journal entries of one time point, channel and position, in order of exposure."""
+        return self._entries_by_place.get((t, position, channel), [])
+
+    def times_s(self, channel: int = 0, position: int = 0) -> Float[np.ndarray, " time"]:
+        """Mean time of the frames of each complete time point, in seconds.
+
+        On the clock of the sample: the camera's ``sim_time_s`` where it gives one (a simulated
+        sample need not live in real time), else the host's clock.
+        """
+        return np.array(
+            [
+                np.mean(
+                    [
+                        float(entry.camera.get("sim_time_s", entry.time_s))
+                        for entry in self.entries(t, channel, position)
+                    ]
+                )
+                for t in range(self.time_points)
+            ],
+            dtype=np.float64,
+        )
+
+    def interval_s(self, channel: int = 0, position: int = 0) -> float:
+        """Mean measured time from one time point to the next; the planned one for a single."""
+        times = self.times_s(channel, position)
+        if len(times) < 2:
+            frames = int(np.prod(self.sim_shape)) * len(self.channels) * self.positions
+            return max(self._plan.interval_s, frames * self._plan.exposure_ms / 1e3)
+        return float((times[-1] - times[0]) / (len(times) - 1))
+
+    # --------------------------------------------------------------------------------- frames
+
+    def frames(
+        self, t: int, channel: int = 0, position: int = 0
+    ) -> UInt16[np.ndarray, "orientation phase level y x"]:
+        """Raw frames of one complete time point.
+
+        Raises
+        ------
+        RecordingError
+            If the time point is not complete, or there is no such channel or position.
+        """
+        self._require(t, channel, position)
+        try:
+            stored = np.asarray(self._arrays[position][t, channel].read().result())
+        except Exception as error:
+            raise self._unreadable(t, str(error)) from error
+        expected = (int(np.prod(self.sim_shape)), *self.frame_shape)
+        if stored.shape != expected:
+            raise self._unreadable(t, f"the profile describes {expected}, stored is {stored.shape}")
+        return stored.reshape(*self.sim_shape, *self.frame_shape)
+
+    def electrons(self, frames: UInt16[np.ndarray, "*axes y x"]) -> Float[np.ndarray, "*axes y x"]:
+        """Camera counts as photo-electrons, float32."""
+        camera = self.profile.microscope.camera
+        offset = np.float32(camera.offset_adu)
+        return (frames.astype(np.float32) - offset) * np.float32(camera.electrons_per_adu)
+
+    def widefield(
+        self, t: int, channel: int = 0, position: int = 0, level: int = 0
+    ) -> Float[np.ndarray, "y x"]:
+        """Mean over the illumination patterns at one level, in photo-electrons, float32."""
+        levels = self.sim_shape[2]
+        if not -levels <= level < levels:
+            raise RecordingError(
+                f"there is no level {level}, the recording has {levels}",
+                where=str(self.path),
+                remedy="count levels from 0, lowest power first",
+            )
+        frames = self.frames(t, channel, position)[:, :, level]
+        mean: Float[np.ndarray, "y x"] = self.electrons(frames).mean(axis=(0, 1))
+        return mean
+
+    def verify(self) -> int:
+        """Compare every journalled frame on disk with its checksum; returns their number.
+
+        Raises
+        ------
+        RecordingError
+            With the first frame that is missing or differs.
+        """
+        _, phases, levels = self.sim_shape
+        for entry in self.journal:
+            sim = (entry.orientation * phases + entry.phase) * levels + entry.level
+            try:
+                array = self._arrays[entry.position]
+                frame = np.asarray(array[entry.t, entry.channel, sim].read().result())
+            except Exception as error:
+                raise self._unreadable(entry.t, str(error)) from error
+            if zlib.crc32(np.ascontiguousarray(frame).data) != entry.crc32:
+                raise self._unreadable(entry.t, f"frame {entry.index} differs from its checksum")
+        return len(self.journal)
+
+    # --------------------------------------------------------------------------------- inside
+
+    @cached_property
+    def _arrays(self) -> list[Any]:
+        try:
+            return [open_array(path) for path in array_paths(self.path, self.positions)]
+        except Exception as error:
+            raise RecordingError(
+                f"the frames cannot be opened: {error}",
+                where=str(self.path / ZARR_NAME),
+                remedy="restore the folder from a copy",
+            ) from error
+
+    @cached_property
+    def _entries_by_place(self) -> dict[tuple[int, int, int], list[JournalEntry]]:
+        places: dict[tuple[int, int, int], list[JournalEntry]] = {}
+        for entry in self.journal:
+            places.setdefault((entry.t, entry.position, entry.channel), []).append(entry)
+        return places
+
+    def _complete_time_points(self) -> int:
+        """Number of time points, from the first on, with every frame in the journal."""
+        expected = int(np.prod(self.sim_shape)) * len(self.channels) * self.positions
+        seen: dict[int, set[tuple[int, ...]]] = {}
+        for entry in self.journal:
+            seen.setdefault(entry.t, set()).add(entry.index)
+        complete = 0
+        while len(seen.get(complete, ())) == expected:
+            complete += 1
+        return complete
+
+    def _require(self, t: int, channel: int, position: int) -> None:
+        for what, value, count in (
+            ("complete time point", t, self.time_points),
+            ("channel", channel, len(self.channels)),
+            ("position", position, self.positions),
+        ):
+            if not 0 <= value < count:
+                raise RecordingError(
+                    f"there is no {what} {value}, the recording has {count}",
+                    where=str(self.path),
+                    remedy="count from 0; an interrupted recording can be gone on with --resume",
+                )
+
+    def _unreadable(self, t: int, why: str) -> RecordingError:
+        return RecordingError(
+            f"frames of time point {t} cannot be trusted: {why}",
+            where=str(self.path / ZARR_NAME),
+            remedy="restore the folder from a copy, or record again",
+        )

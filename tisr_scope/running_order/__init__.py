@@ -1,0 +1,1 @@
+"""The escalating-intensity SIM running order: which exposure follows which, and what it costs."""

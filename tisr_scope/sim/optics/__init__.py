@@ -1,0 +1,1 @@
+"""Transfer functions of the microscope, in two and three dimensions."""

@@ -1,0 +1,1 @@
+"""The illumination from raw frames: carriers, phases, modulation depths, their acceptance."""

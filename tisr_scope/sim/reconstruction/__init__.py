@@ -1,0 +1,1 @@
+"""SIM images from raw frames and parameters, in two and three dimensions."""
