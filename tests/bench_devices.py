@@ -144,6 +144,14 @@ def _laser(line: str, sequence: int) -> type[_Laser]:
                 raise RuntimeError("no answer from the laser")
             self._apply(float(value))
 
+        @pymm_property(name="Boost_mW", limits=(0.0, 50.0))
+        def boost(self) -> float:
+            return self.bench.powers[self.line]
+
+        @boost.setter
+        def _set_boost(self, value: float) -> None:
+            self._apply(float(value))
+
         @power.sequence_loader
         def _load(self, values: Sequence[float]) -> None:
             if self.bench.fault == "laser refuses":

@@ -130,10 +130,10 @@ class StrictEngine(MDAEngine):
             self._sample_clock.wait_until(self._sample_zero_s + event.metadata["start_s"])
         self._place_sample(event)
         self._choose_channel(event)
+        self._show_pattern(event)
         if event.exposure is not None and event.exposure != self._exposure:
             self._microscope.set_exposure(event.exposure)
             self._exposure = event.exposure
-        self._show_pattern(event)
         self._set_properties(event)
         if isinstance(event, SequencedEvent):
             self._arm(event)
@@ -188,13 +188,17 @@ class StrictEngine(MDAEngine):
         if name == self._channel:
             return
         channel = self._channels[name]
-        if channel.presets:
-            self._darken()
-            for preset in channel.presets:
-                self._microscope.apply_preset(preset.group, preset.preset)
-            # A preset may touch any device, the SLM and the lasers included.
-            self._powers, self._values, self._shown, self._preset = {}, {}, None, None
+        for preset in channel.presets:
+            self._apply_preset(preset.group, preset.preset)
+            self._preset = None
         self._channel = name
+
+    def _apply_preset(self, group: str, preset: str) -> None:
+        """Apply a preset in the dark; it may touch any device."""
+        self._darken()
+        self._microscope.apply_preset(group, preset)
+        self._powers = dict.fromkeys(self._guard.lasers, 0.0)
+        self._values, self._shown, self._exposure, self._is_open = {}, None, None, False
 
     def _show_pattern(self, event: MDAEvent) -> None:
         preset = event.metadata["pattern_preset"]
@@ -206,7 +210,7 @@ class StrictEngine(MDAEngine):
                     where="illumination.source",
                     remedy="make the running order from the profile it is played with",
                 )
-            self._microscope.apply_preset(source.group, preset)
+            self._apply_preset(source.group, preset)
             self._preset = preset
         if event.slm_image is not None and event.slm_image is not self._shown:
             self._microscope.show_image(np.asarray(event.slm_image))

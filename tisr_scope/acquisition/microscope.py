@@ -19,8 +19,18 @@ import numpy as np
 import pymmcore
 from jaxtyping import UInt8
 from numpy.typing import DTypeLike, NDArray
+from pymmcore_plus import find_micromanager
 from pymmcore_plus.experimental.unicore import UniMMCore
 
+from tisr_scope.acquisition.light_writes import (
+    Write,
+    planned_by_preset,
+    preset_writes,
+    refuse_settings,
+    refuse_startup,
+    setting_writes,
+)
+from tisr_scope.acquisition.safety import LightGuard
 from tisr_scope.errors import DeviceMissing, MicroscopeError, PresetMissing
 from tisr_scope.profiles.library import config_path
 from tisr_scope.profiles.schema import DeviceSetting, Profile
@@ -98,7 +108,7 @@ class Microscope:
         self.core = core
         self.profile = profile
         self.config = config
-        self._autoshutter = core.getAutoShutter()
+        self.guard = LightGuard(profile)
 
     @classmethod
     def open(
@@ -113,8 +123,12 @@ class Microscope:
         ------
         MicroscopeError, DeviceMissing
             If the configuration cannot be loaded or a setting is refused.
+        LightLimitExceeded
+            If the configuration or a setting would set a laser.
         """
         config = str(config_path(profile, profile_path))
+        refuse_startup(LightGuard(profile), _config_text(config), config)
+        chosen = (*profile.microscope.settings, *settings)
         core = Core()
         microscope = cls(core, profile, config)
         try:
@@ -132,9 +146,12 @@ class Microscope:
             ) from error
         try:
             microscope._claim_devices()
-            for setting in (*profile.microscope.settings, *settings):
+            refuse_settings(microscope.guard, setting_writes(chosen), config)
+            for setting in chosen:
                 microscope.set_property(setting.device, setting.property, setting.value)
             core.waitForSystem()
+            # Python shutters are ignored by AutoShutter, so shutters are driven explicitly.
+            core.setAutoShutter(False)
             microscope.light_off()
         except BaseException:
             with suppress(Exception):
@@ -170,8 +187,6 @@ class Microscope:
                 choose(label)
         for channel in self.profile.channels:
             self.require_property(channel.laser.device, channel.laser.property)
-        # Python shutters are ignored by AutoShutter, so shutters are driven explicitly.
-        self.core.setAutoShutter(False)
 
     def require_device(self, label: str) -> None:
         """Raise :class:`DeviceMissing`, with the labels there are, if a device is not loaded."""
@@ -213,7 +228,12 @@ class Microscope:
             )
 
     def set_property(self, device: str, prop: str, value: str | float | int) -> None:
-        """Set a device property and wait for the device, or raise with the reason."""
+        """Set a device property and wait for the device, or raise with the reason.
+
+        The power of a laser is checked against its hard limit here too, whoever sets it.
+        """
+        if (device, prop) in self.guard.limits:
+            self.guard.check(device, prop, float(value))
         try:
             self.core.setProperty(device, prop, value)
             self.core.waitForDevice(device)
@@ -236,11 +256,45 @@ class Microscope:
         return "check that the device is switched on, connected and not in use elsewhere"
 
     def apply_preset(self, group: str, preset: str) -> None:
-        """Apply a preset of a configuration group and wait for it."""
+        """Apply a preset of a configuration group and wait for it; lasers are dark afterwards.
+
+        What it says about a laser is left out (:func:`planned_by_preset` has refused anything but
+        a power of the plan), and every laser is set to zero once more, because a preset may
+        change it by a property that nobody knows to be a power.
+        """
         self.require_preset(group, preset)
         with self._or_say(f"preset {preset!r} of group {group!r} cannot be applied"):
-            self.core.setConfig(group, preset)
+            writes = preset_writes(self.core, group, preset)
+            others = [write for write in writes if write.key not in self.guard.limits]
+            if len(others) < len(writes):
+                for write in others:
+                    self.core.setProperty(write.device, write.prop, write.value)
+            else:
+                self.core.setConfig(group, preset)
             self.core.waitForConfig(group, preset)
+            self.core.setAutoShutter(False)
+        self.lasers_off()
+
+    def check_preset(self, group: str, preset: str, planned_mw: Iterable[float]) -> list[Write]:
+        """Refuse a preset that is not there or sets a laser to what is not planned.
+
+        Returns
+        -------
+        list of Write
+            What the preset says about lasers in line with the plan; it is left out.
+
+        Raises
+        ------
+        PresetMissing, LightLimitExceeded
+        """
+        self.require_preset(group, preset)
+        writes = preset_writes(self.core, group, preset)
+        return planned_by_preset(self.guard, writes, planned_mw, self.config)
+
+    def lasers_off(self) -> None:
+        """Set every laser to zero, whatever it is thought to be at."""
+        for device, prop in self.guard.lasers:
+            self.set_property(device, prop, 0)
 
     def set_exposure(self, exposure_ms: float) -> None:
         """Set the camera's exposure time."""
@@ -366,3 +420,11 @@ class Microscope:
             core.unloadAllDevices()
             del core
             gc.collect()
+
+
+def _config_text(config: str) -> str:
+    """Text of a configuration, found as Micro-Manager finds it; empty where there is no file."""
+    path = Path(config).expanduser()
+    if not path.is_file() and not path.is_absolute():
+        path = Path(find_micromanager() or "") / path
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from tisr_scope.acquisition.microscope import Microscope
-from tisr_scope.errors import DiskFull, MicroscopeError, TisrScopeError
-from tisr_scope.profiles.schema import DeviceSetting, Profile
+from tisr_scope.errors import DiskFull, LightLimitExceeded, MicroscopeError, TisrScopeError
+from tisr_scope.profiles.schema import DeviceSetting, IndexedPatterns, Profile
 from tisr_scope.running_order.escalating_order import (
+    ChannelLight,
     Mode,
     RunningOrder,
     frame_bytes,
@@ -56,16 +57,12 @@ def check(microscope: Microscope, order: RunningOrder, out: Path | None = None) 
     for channel in order.channels:
         laser = channel.laser
         attempt(partial(microscope.require_property, laser.device, laser.property))
-        for preset in channel.presets:
-            attempt(partial(microscope.require_preset, preset.group, preset.preset))
     source = order.source
-    if source is not None and source.kind == "preset":
-        names = source.presets if order.angles_rad else (source.widefield_preset or "",)
-        for name in names:
-            attempt(partial(microscope.require_preset, source.group, name))
+    for group, name, channels in _presets(order):
+        attempt(partial(_check_preset, microscope, group, name, channels, findings))
     if source is not None and source.kind == "index":
-        attempt(partial(microscope.require_property, source.device, source.property))
-    if not findings:
+        attempt(partial(_check_index, microscope, source))
+    if not any(finding.error for finding in findings):
         attempt(partial(_check_powers, microscope, order))
         attempt(partial(_check_camera, microscope))
     if order.interval_s and order.idle_s == 0:
@@ -125,6 +122,48 @@ def check_space(out: Path, needed: int) -> None:
             f"the run needs {needed / 1e9:.3g} GB, {free / 1e9:.3g} GB are free",
             where=str(folder),
             remedy="free some space, record elsewhere, or use fewer time points",
+        )
+
+
+def _presets(order: RunningOrder) -> Iterator[tuple[str, str, tuple[ChannelLight, ...]]]:
+    """Every preset of a run, with the channels during which it is applied."""
+    for channel in order.channels:
+        for preset in channel.presets:
+            yield preset.group, preset.preset, (channel,)
+    source = order.source
+    if source is not None and source.kind == "preset":
+        names = source.presets if order.angles_rad else (source.widefield_preset or "",)
+        for name in dict.fromkeys(names):
+            yield source.group, name, order.channels
+
+
+def _check_preset(
+    microscope: Microscope,
+    group: str,
+    name: str,
+    channels: tuple[ChannelLight, ...],
+    findings: list[Finding],
+) -> None:
+    planned = [power for channel in channels for power in channel.powers_mw]
+    findings += [
+        Finding(
+            "warning",
+            f"{write.origin} sets {write.device}.{write.prop} to {write.value}, a power of the "
+            "plan: this is left out, the running order sets the laser",
+            microscope.config,
+            "take the laser out of that preset in the .cfg",
+        )
+        for write in microscope.check_preset(group, name, planned)
+    ]
+
+
+def _check_index(microscope: Microscope, source: IndexedPatterns) -> None:
+    microscope.require_property(source.device, source.property)
+    if (source.device, source.property) in microscope.guard.limits:
+        raise LightLimitExceeded(
+            f"the pattern index would be written to the laser {source.device}.{source.property}",
+            where="illumination.source",
+            remedy="name the device and property that choose the pattern",
         )
 
 

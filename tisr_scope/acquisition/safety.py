@@ -26,16 +26,16 @@ class LightGuard:
     """Knows every laser of a profile and the power each may never exceed."""
 
     def __init__(self, profile: Profile) -> None:
-        self._limits: dict[tuple[str, str], float] = {}
+        self.limits: dict[tuple[str, str], float] = {}
         for channel in profile.channels:
             key = (channel.laser.device, channel.laser.property)
-            known = self._limits.get(key, channel.laser.hard_limit_mw)
-            self._limits[key] = min(known, channel.laser.hard_limit_mw)
+            known = self.limits.get(key, channel.laser.hard_limit_mw)
+            self.limits[key] = min(known, channel.laser.hard_limit_mw)
 
     @property
     def lasers(self) -> list[tuple[str, str]]:
         """Device and property of every laser."""
-        return list(self._limits)
+        return list(self.limits)
 
     def check(self, device: str, prop: str, power_mw: float) -> None:
         """Refuse a power that is over the limit, negative or not a number.
@@ -44,7 +44,7 @@ class LightGuard:
         ------
         LightLimitExceeded
         """
-        limit = self._limits[device, prop]
+        limit = self.limits[device, prop]
         if not 0 <= power_mw <= limit:
             raise LightLimitExceeded(
                 f"{power_mw:g} mW was asked of {device}, its hard limit is {limit:g} mW",

@@ -73,8 +73,9 @@ def profiles_check(profile: ProfileArg, settings: SetOption = None) -> None:
         load_profile(profile), find_profile(profile), parsed_settings(settings)
     )
     for finding in findings:
-        out.print(f"[red]problem[/red] {escape(str(finding))}")
-    if findings:
+        shown = "[red]problem[/red]" if finding.error is not None else "[yellow]note[/yellow]"
+        out.print(f"{shown} {escape(str(finding).removeprefix('note: '))}")
+    if any(finding.error is not None for finding in findings):
         raise typer.Exit(1)
     out.print("[green]ok[/green] the microscope has everything the profile asks for")
 
