@@ -20,6 +20,7 @@ import torch
 
 from benchmarks.even_light import even_light
 from tisr_scope.bundles.bundle import load_bundle
+from tisr_scope.bundles.optics_domain import KnownOptics
 from tisr_scope.inference.predictor import Model
 from tisr_scope.live.run_live import LiveOptions, run_live
 from tisr_scope.preview import colour
@@ -44,7 +45,7 @@ def network(model: str, size: int, passes: int, device: str, repeats: int) -> di
     ready = Model(
         load_bundle(model),
         input_mode="pattern_mean",
-        pixel_size_um=0.0626,
+        optics=KnownOptics(pixel_size_um=0.0626),
         device=device,
         passes=passes,
     )

@@ -10,7 +10,8 @@ import pytest
 import torch
 from synthetic_pairs import PIXEL_UM, RULE, bilinear_network, stack, write_pairs
 
-from tisr_scope.bundles.bundle import load_bundle, save_bundle
+from tisr_scope.bundles.bundle import BundleOptics, load_bundle, save_bundle
+from tisr_scope.bundles.optics_domain import KnownOptics
 from tisr_scope.confidence.calibrate import CalibrationReport, calibrate, load_subsets
 from tisr_scope.confidence.calibration import Use, apply_calibration, load_calibration
 from tisr_scope.confidence.calibration_windows import (
@@ -41,7 +42,13 @@ def pair(seed: int) -> PairedStack:
 def report(tmp_path_factory: pytest.TempPathFactory) -> CalibrationReport:
     folder = tmp_path_factory.mktemp("calibration")
     pairs = write_pairs(folder / "pairs", SPLIT, NOISE)
-    save_bundle(folder / "model", bilinear_network(SCALE), normalisation=RULE, card="# model")
+    save_bundle(
+        folder / "model",
+        bilinear_network(SCALE),
+        normalisation=RULE,
+        card="# model",
+        optics=BundleOptics(numerical_aperture=1.49, emission_nm=525, pixel_size_um=PIXEL_UM),
+    )
     return calibrate(
         folder / "model",
         pairs,
@@ -79,7 +86,13 @@ def test_calibration_is_read_back_and_knows_its_domain(report: CalibrationReport
     calibration = load_calibration(report.bundle)
     assert calibration == report.calibration
     bundle = load_bundle(report.bundle)
-    use = Use(weights=bundle.weights_hash, normalisation=RULE, passes=2, input_scale=(100, 100))
+    use = Use(
+        weights=bundle.weights_hash,
+        normalisation=RULE,
+        passes=2,
+        input_scale=(100, 100),
+        optics=KnownOptics.of(bundle.optics),
+    )
     assert calibration.matches(use) == []
     for change, reason in (
         ({"weights": "0"}, "weights"),
@@ -89,6 +102,8 @@ def test_calibration_is_read_back_and_knows_its_domain(report: CalibrationReport
         ({"normalisation": RULE.model_copy(update={"reference": "percentile"})}, "scale"),
         ({"level": 2}, "laser level is 2"),
         ({"window": 5}, "window is 5"),
+        ({"optics": use.optics.model_copy(update={"emission_nm": 610})}, "emission 610 nm"),
+        ({"optics": use.optics.model_copy(update={"emission_nm": None})}, "emission of the images"),
         ({"input_scale": (20.0, 25.0)}, "electrons"),
         ({"input_scale": (100.0, 400.0)}, "electrons"),
     ):

@@ -173,7 +173,7 @@ def test_models_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
         evaluate([folders["three"]], pairs, out)
     with pytest.raises(DataError, match="different normalisation"):
         evaluate([folders["two"], folders["percentile"]], pairs, out)
-    with pytest.raises(DataError, match="coarse does not belong to these optics: pixel size"):
+    with pytest.raises(DataError, match="coarse does not belong to these optics: camera pixel"):
         evaluate([folders["coarse"]], pairs, out)
     mixed = evaluate([folders["percentile"], folders["coarse"]], pairs, out, mixed=True, passes=2)
     assert {"percentile", "coarse"} < set(mixed.methods)

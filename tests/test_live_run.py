@@ -11,6 +11,7 @@ import pytest
 from tiny_model import tiny_bundle
 
 from tisr_scope.bundles.bundle import load_bundle
+from tisr_scope.bundles.optics_domain import KnownOptics
 from tisr_scope.errors import BundleError, DataError, ProfileError, RecordingError
 from tisr_scope.inference.offline import predictions
 from tisr_scope.inference.predictor import Model, StreamPredictor
@@ -79,7 +80,9 @@ def test_everything_is_recorded_and_live_equals_offline(bundle: Path, tmp_path: 
     results = open_results(out / "super_resolution" / "488")
     assert results.time_indices == list(range(3, 37))
     assert results.description["pixel_size_um"] == pytest.approx(0.0313)
-    model = Model(load_bundle(bundle), input_mode="single", pixel_size_um=0.0626, passes=2)
+    model = Model(
+        load_bundle(bundle), input_mode="single", optics=KnownOptics(pixel_size_um=0.0626), passes=2
+    )
     scale = summary.scale_electrons["488"]
     warm_up = np.stack([recording.widefield(t) for t in range(8)])
     assert scale == pytest.approx(np.percentile(warm_up, 99.9))
@@ -95,7 +98,7 @@ def test_everything_is_recorded_and_live_equals_offline(bundle: Path, tmp_path: 
 
     saved = json.loads((out / "live_summary.json").read_text())
     assert saved["predicted"] == 34
-    assert saved["calibration"] == {"488": "the model holds no calibration"}
+    assert saved["calibration"] == {"488": "uncalibrated: the model holds no calibration"}
     assert saved["provenance"]["versions"]["torch"]
 
 
@@ -273,7 +276,9 @@ def test_frames_the_network_cannot_take(bundle: Path, tmp_path: Path) -> None:
     from tisr_scope.networks.dpa_tisr import DpaTisr
 
     smallest = DpaTisr(small()).minimum_size
-    model = Model(load_bundle(bundle), input_mode="single", pixel_size_um=0.0626)
+    model = Model(
+        load_bundle(bundle), input_mode="single", optics=KnownOptics(pixel_size_um=0.0626)
+    )
     with pytest.raises(DataError, match="too small"):
         model.check_frames((smallest // 8, 128))
     profile = load_profile(PROFILE)
@@ -302,5 +307,5 @@ def test_device_that_is_not_there(bundle: Path, tmp_path: Path) -> None:
 
 def test_other_pixel_size_is_uncalibrated(tmp_path: Path) -> None:
     bundle = tiny_bundle(tmp_path / "coarse", pixel_size_um=0.1)
-    model = Model(bundle, input_mode="single", pixel_size_um=0.0626)
+    model = Model(bundle, input_mode="single", optics=KnownOptics(pixel_size_um=0.0626))
     assert model.objections(100.0) == ["the model holds no calibration"]

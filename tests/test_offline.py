@@ -13,6 +13,7 @@ from tiny_model import tiny_bundle
 
 from tisr_scope.acquisition.acquire import acquire
 from tisr_scope.bundles.bundle import Bundle
+from tisr_scope.bundles.optics_domain import KnownOptics
 from tisr_scope.errors import BundleError, DataError, RecordingError
 from tisr_scope.inference import offline
 from tisr_scope.inference.offline import infer, stack_scale
@@ -167,7 +168,7 @@ def test_scale_of_a_long_stack_comes_from_spaced_frames(
 
 def test_edges_of_a_time_lapse_are_uncalibrated(bundle: Bundle, tmp_path: Path) -> None:
     """The first and last three frames are not the centre of a window."""
-    model = Model(bundle, input_mode="single", pixel_size_um=0.0626, passes=2)
+    model = Model(bundle, input_mode="single", optics=KnownOptics(pixel_size_um=0.0626), passes=2)
     model.objections = lambda scale: []  # type: ignore[method-assign]
     tifffile.imwrite(tmp_path / "s.tif", np.random.default_rng(0).poisson(9, (9, 40, 40)))
     source = ImageStack(tmp_path / "s.tif", pixel_size_um=0.0626)

@@ -171,7 +171,7 @@ def test_other_optics_than_the_model_was_trained_with_are_refused(
     coarse = {name: {"pixel_size_um": 0.08} for name in ("one", "two", "held_back")}
     pairs = write_pairs(tmp_path / "pairs", filaments, **coarse)
     short = LEARN.model_copy(update={"steps": 1})
-    with pytest.raises(TrainingError, match=r"another pixel size in um .* 0\.08 instead of 0\.06"):
+    with pytest.raises(TrainingError, match=r"camera pixel 0\.08 µm, .* trained at 0\.06"):
         train(pairs, None, short, tmp_path / "run", start=source)
     assert train(pairs, None, short, tmp_path / "run", start=source, mixed=True).steps == 1
 

@@ -40,6 +40,8 @@ class PairedStack:
         Time point of the recording that the first one here is.
     raw_frames : int, optional
         Number of raw frames each wide-field image is the mean of, where it is known.
+    numerical_aperture, emission_nm : float, optional
+        Of the microscope, where they are known.
     """
 
     name: str
@@ -51,6 +53,8 @@ class PairedStack:
     position: int = 0
     first_time: int = 0
     raw_frames: int | None = None
+    numerical_aperture: float | None = None
+    emission_nm: float | None = None
 
     def __post_init__(self) -> None:
         _, time, height, width = self.widefield.shape

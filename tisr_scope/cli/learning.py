@@ -300,6 +300,10 @@ def infer(
         float | None, typer.Option(help="Of a stack that does not say.")
     ] = None,
     interval_s: StackOption = None,
+    numerical_aperture: Annotated[
+        float | None, typer.Option(help="With which a stack was taken.")
+    ] = None,
+    emission_nm: Annotated[float | None, typer.Option(help="Of the light in a stack.")] = None,
     offset_adu: Annotated[float, typer.Option(help="Camera offset of a stack, in counts.")] = 0.0,
     electrons_per_adu: Annotated[float, typer.Option(help="Electrons per count of a stack.")] = 1.0,
     average: Annotated[int, typer.Option(min=1, help="Frames of a stack to average.")] = 1,
@@ -331,6 +335,8 @@ def infer(
             level=level - 1,
             pixel_size_um=pixel_size_um,
             interval_s=interval_s,
+            numerical_aperture=numerical_aperture,
+            emission_nm=emission_nm,
             offset_adu=offset_adu,
             electrons_per_adu=electrons_per_adu,
             average=average,

@@ -182,6 +182,7 @@ def live(
             time_points=time_points,
             cancel=cancel,
             progress=progress,
+            notice=lambda text: out.print(f"[yellow]note[/yellow] {escape(text)}"),
         )
     show_table(f"Live {summary.folder}", summary.as_dict())
     if summary.inference_error:

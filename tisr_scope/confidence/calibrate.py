@@ -10,7 +10,8 @@ from typing import Literal
 
 import torch
 
-from tisr_scope.bundles.bundle import CARD, load_bundle, save_bundle, write_calibration
+from tisr_scope.bundles.bundle import CARD, Bundle, load_bundle, save_bundle, write_calibration
+from tisr_scope.bundles.optics_domain import KnownOptics, optics_differ
 from tisr_scope.confidence.calibration import Calibration, IntervalCalibration, Use
 from tisr_scope.confidence.calibration_report import card_text, write_report
 from tisr_scope.confidence.fine_tuning import Interval, Judgement
@@ -100,6 +101,7 @@ def calibrate(
     chosen = settings or CalibrationSettings()
     source = load_bundle(bundle)
     parts = load_subsets(pairs, channel)
+    optics = _optics(source, [pair for part in parts.values() for pair in part])
     result = calibrate_network(
         source.network(torch.device(device)),
         parts["train"],
@@ -128,6 +130,7 @@ def calibrate(
             input_mode=input_mode,
             level=level,
             input_scale=result.input_scale,
+            optics=optics,
         ),
         original_weights=source.weights_hash,
         intervals=_entries(result, chosen.intervals),
@@ -145,6 +148,20 @@ def calibrate(
     write_calibration(out, calibration.model_dump(mode="json"))
     figure = write_report(out, result, chosen)
     return CalibrationReport(out, calibration, result, figure)
+
+
+def _optics(source: Bundle, pairs: Sequence[PairedStack]) -> KnownOptics:
+    """Optics of the model, which every pair must share; those of the pairs where it has none."""
+    known = KnownOptics.of(source.optics or pairs[0])
+    for pair in pairs:
+        different = optics_differ(pair, known, "the model's is")
+        if different:
+            raise CalibrationError(
+                f"the pairs have other optics: {'; '.join(different)}",
+                where=pair.name,
+                remedy="calibrate with recordings of the optics the model was trained for",
+            )
+    return known
 
 
 def load_subsets(pairs: Path, channel: str | None = None) -> dict[Subset, list[PairedStack]]:

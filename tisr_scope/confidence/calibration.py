@@ -8,7 +8,7 @@ returned.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,6 +16,8 @@ from jaxtyping import Float
 from pydantic import Field, ValidationError
 from torch import Tensor
 
+from tisr_scope.bundles.bundle import Bundle
+from tisr_scope.bundles.optics_domain import KnownOptics, optics_differ, optics_unknown
 from tisr_scope.confidence.credible_interval import EPSILON, GAMMA, confidence, half_width
 from tisr_scope.confidence.fine_tuning import FineTuning, Interval
 from tisr_scope.confidence.recalibration import RecalibrationMap
@@ -26,6 +28,9 @@ from tisr_scope.profiles.schema import Frozen, Positive
 FILE_NAME = "calibration.json"
 SIGNAL_TOLERANCE = 1.5
 """Factor by which the light may be below or above that of the calibration recordings."""
+
+CALIBRATED = "calibrated"
+"""Label of a confidence to which nothing is objected."""
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 
@@ -48,6 +53,8 @@ class Use(Frozen):
     """Laser level of the running order; None where there is no running order."""
     input_scale: tuple[Positive, Positive] | None = None
     """Least and greatest photo-electrons that became 1: the light of the recordings."""
+    optics: KnownOptics = KnownOptics()
+    """Emission, numerical aperture and camera pixel."""
 
 
 class IntervalCalibration(Frozen):
@@ -100,6 +107,8 @@ class Calibration(Frozen):
         ):
             if here != there:
                 reasons.append(f"the {name} is {here}, calibrated was {there}")
+        for compared in (optics_differ, optics_unknown):
+            reasons += compared(use.optics, mine.optics, "calibrated at")
         if use.level is not None and mine.level is not None and use.level != mine.level:
             reasons.append(f"the laser level is {use.level}, calibrated was {mine.level}")
         if use.input_scale is not None and mine.input_scale is not None:
@@ -160,6 +169,31 @@ def apply_calibration(
     stated = confidence(means, scales, half_width(centre, epsilon, gamma), centre)
     remap = None if calibration is None else calibration.of(epsilon, gamma).recalibration
     return stated if remap is None else remap.apply(stated)
+
+
+def calibration_label(objections: Sequence[str]) -> str:
+    """Say "calibrated", or "uncalibrated" with every reason."""
+    return "uncalibrated: " + "; ".join(objections) if objections else CALIBRATED
+
+
+def bundle_calibration(bundle: Bundle) -> Calibration | None:
+    """Calibration of a bundle, None where it holds none.
+
+    One that does not name its optics has those of the bundle, from whose training recordings'
+    microscope its own came.
+
+    Raises
+    ------
+    CalibrationError
+        If it cannot be understood.
+    """
+    if bundle.calibration is None:
+        return None
+    found = parse_calibration(bundle.calibration, str(bundle.path / FILE_NAME))
+    if found.use.optics != KnownOptics():
+        return found
+    use = found.use.model_copy(update={"optics": KnownOptics.of(bundle.optics)})
+    return found.model_copy(update={"use": use})
 
 
 def parse_calibration(content: Mapping[str, Any], where: str) -> Calibration:

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
 
 from tisr_scope.errors import DataError
+from tisr_scope.inference.predictor import InputMode
 from tisr_scope.inference.sources import ImageStack, RecordedChannel
 from tisr_scope.pairs.pair_folder import load_pair, load_truth, pair_folders, read_about
 from tisr_scope.recording.recording import Recording
@@ -44,6 +45,8 @@ class Case:
     pixel_size_um, interval_s : float
     numerical_aperture, emission_nm : float or None
         Where the source tells.
+    input_mode : {"pattern_mean", "single"}
+        What the wide-field frames are.
     where : Path
     """
 
@@ -58,6 +61,7 @@ class Case:
     interval_s: float
     numerical_aperture: float | None
     emission_nm: float | None
+    input_mode: InputMode
     where: Path
 
     @property
@@ -147,7 +151,6 @@ def _pair_loader(folder: Path, level: int) -> Loader:
                 where=str(folder),
                 remedy=f"choose a level from 0 (lowest) to {levels - 1}",
             )
-        otf: dict[str, Any] = ((read_about(folder) or {}).get("made_from") or {}).get("otf") or {}
         return Case(
             stack=folder.name,
             recording=stack.name,
@@ -158,8 +161,9 @@ def _pair_loader(folder: Path, level: int) -> Loader:
             shared_light=level == levels - 1,
             pixel_size_um=stack.pixel_size_um,
             interval_s=stack.interval_s,
-            numerical_aperture=otf.get("numerical_aperture"),
-            emission_nm=otf.get("emission_nm"),
+            numerical_aperture=stack.numerical_aperture,
+            emission_nm=stack.emission_nm,
+            input_mode="single" if stack.raw_frames == 1 else "pattern_mean",
             where=folder,
         )
 
@@ -191,6 +195,7 @@ def _recording(
                 interval_s=source.interval_s,
                 numerical_aperture=recording.profile.optics.numerical_aperture,
                 emission_nm=of.emission_nm,
+                input_mode=source.input_mode,
                 where=recording.path,
             )
 
@@ -222,5 +227,6 @@ def _stack(file: Path) -> Case:
         interval_s=source.interval_s,
         numerical_aperture=None,
         emission_nm=None,
+        input_mode=source.input_mode,
         where=file,
     )

@@ -17,11 +17,12 @@ from jaxtyping import Float
 from torch.nn.functional import interpolate
 
 from tisr_scope.bundles.bundle import Bundle, load_bundle
+from tisr_scope.bundles.optics_domain import KnownOptics, optics_differ
 from tisr_scope.confidence.calibration import (
     Calibration,
     Use,
     apply_calibration,
-    parse_calibration,
+    bundle_calibration,
 )
 from tisr_scope.confidence.credible_interval import half_width
 from tisr_scope.confidence.expected_calibration_error import Reliability, inside_interval
@@ -38,9 +39,6 @@ from tisr_scope.networks.dpa_tisr import DpaTisr
 
 WIDEFIELD, SIM = "wide field", "SIM"
 """Baselines: bilinearly enlarged wide field of the same level; SIM of the highest level."""
-
-OPTICS_TOLERANCE = 0.02
-"""Relative difference of optics that no network notices."""
 
 Progress = Callable[[int, int], None]
 
@@ -177,10 +175,7 @@ def enlarge(frames: Float[np.ndarray, "time y x"], upscale: int) -> Float[np.nda
 
 def _load(model: str | Path, device: torch.device) -> _Model:
     bundle = load_bundle(model)
-    calibration = None
-    if bundle.calibration is not None:
-        calibration = parse_calibration(bundle.calibration, str(bundle.path))
-    return _Model(bundle.name, bundle, bundle.network(device), calibration)
+    return _Model(bundle.name, bundle, bundle.network(device), bundle_calibration(bundle))
 
 
 def _alike(models: Sequence[_Model], mixed: bool) -> int:
@@ -228,24 +223,16 @@ def _check(case: Case, models: Sequence[_Model], upscale: int, mixed: bool) -> N
             remedy=f"choose models of upscale {case.upscale}, or prepare other targets",
         )
     for model in models:
-        optics = model.bundle.optics
-        if mixed or optics is None:
+        if mixed or model.bundle.optics is None:
             continue
-        for what, here, there in (
-            ("pixel size in um", case.pixel_size_um, optics.pixel_size_um),
-            ("numerical aperture", case.numerical_aperture, optics.numerical_aperture),
-            ("emission in nm", case.emission_nm, optics.emission_nm),
-        ):
-            if here is None or there is None:
-                continue
-            if abs(here / there - 1) > OPTICS_TOLERANCE:
-                raise DataError(
-                    f"{model.name} does not belong to these optics: {what} {here:g} instead of "
-                    f"{there:g}",
-                    where=str(case.where),
-                    remedy="choose a model trained for these optics, or accept the difference "
-                    "with --allow-mixed",
-                )
+        different = optics_differ(case, model.bundle.optics, "trained at")
+        if different:
+            raise DataError(
+                f"{model.name} does not belong to these optics: {'; '.join(different)}",
+                where=str(case.where),
+                remedy="choose a model trained for these optics, or accept the difference "
+                "with --allow-mixed",
+            )
 
 
 def _predict(model: _Model, case: Case, level: int, passes: int, seed: int) -> _Frames:
@@ -264,8 +251,10 @@ def _predict(model: _Model, case: Case, level: int, passes: int, seed: int) -> _
             normalisation=rule,
             passes=passes,
             window=WINDOW,
+            input_mode=case.input_mode,
             level=level,
             input_scale=(scale, scale),
+            optics=KnownOptics.of(case),
         )
         reasons = (
             ["the model holds no calibration"] if not calibration else calibration.matches(use)

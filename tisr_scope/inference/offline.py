@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float
 
 from tisr_scope.bundles.bundle import Bundle, load_bundle
+from tisr_scope.confidence.calibration import calibration_label
 from tisr_scope.errors import DataError
 from tisr_scope.inference.predictor import Model
 from tisr_scope.inference.result_arrays import Grid
@@ -117,6 +118,8 @@ def infer(
     level: int = 0,
     pixel_size_um: float | None = None,
     interval_s: float | None = None,
+    numerical_aperture: float | None = None,
+    emission_nm: float | None = None,
     offset_adu: float = 0.0,
     electrons_per_adu: float = 1.0,
     average: int = 1,
@@ -139,8 +142,10 @@ def infer(
         How the network is run.
     level : int
         Laser level of a paired recording, from 0 (lowest).
-    pixel_size_um, interval_s, offset_adu, electrons_per_adu, average, repeat
+    pixel_size_um, interval_s, numerical_aperture, emission_nm, offset_adu, electrons_per_adu
         Of an image stack, see :class:`ImageStack`; a recording knows its own.
+    average, repeat
+        Of an image stack.
     progress : callable, optional
         Called with (frames done, frames in all channels).
 
@@ -165,6 +170,8 @@ def infer(
                 path,
                 pixel_size_um=pixel_size_um,
                 interval_s=interval_s,
+                numerical_aperture=numerical_aperture,
+                emission_nm=emission_nm,
                 offset_adu=offset_adu,
                 electrons_per_adu=electrons_per_adu,
                 average=average,
@@ -183,7 +190,7 @@ def infer(
         model = Model(
             loaded,
             input_mode=one.input_mode,
-            pixel_size_um=one.pixel_size_um,
+            optics=one.optics,
             device=device,
             passes=passes,
             seed=seed,
@@ -201,7 +208,7 @@ def _infer_one(
     height, width = source.frame(0).shape
     model.check_frames((height, width), source.name)
     objections = model.objections(scale)
-    label = "calibrated" if not objections else "; ".join(objections)
+    label = calibration_label(objections)
     grid = Grid(
         shape=(height * model.upscale, width * model.upscale),
         pixel_size_um=source.pixel_size_um / model.upscale,

@@ -16,11 +16,13 @@ import torch
 from jaxtyping import Float
 
 from tisr_scope.bundles.bundle import Bundle, load_bundle
+from tisr_scope.bundles.optics_domain import KnownOptics
 from tisr_scope.confidence.calibration import (
     Calibration,
     Use,
     apply_calibration,
-    parse_calibration,
+    bundle_calibration,
+    calibration_label,
 )
 from tisr_scope.confidence.uncertainty import summarise
 from tisr_scope.errors import BundleError, DataError
@@ -28,9 +30,6 @@ from tisr_scope.inference.sliding_window import Samples, SlidingWindow
 from tisr_scope.networks.config import WINDOW
 from tisr_scope.profiles.schema import Profile
 from tisr_scope.types import Prediction
-
-PIXEL_TOLERANCE = 0.05
-"""Relative difference of pixel sizes up to which a model counts as trained for a microscope."""
 
 InputMode = Literal["pattern_mean", "single"]
 
@@ -44,8 +43,8 @@ class Model:
         Read and checked.
     input_mode : {"pattern_mean", "single"}
         What the wide-field frames are.
-    pixel_size_um : float
-        Camera pixel in the sample, in micrometres.
+    optics : KnownOptics
+        Of the images, as far as they are known.
     device : str
         ``cpu``, ``cuda``, ``cuda:1``.
     passes : int
@@ -68,7 +67,7 @@ class Model:
         bundle: Bundle,
         *,
         input_mode: InputMode,
-        pixel_size_um: float,
+        optics: KnownOptics,
         device: str = "cpu",
         passes: int = 6,
         seed: int = 0,
@@ -86,12 +85,9 @@ class Model:
         self.passes = passes
         self.seed = seed
         self.input_mode: InputMode = input_mode
-        self.pixel_size_um = pixel_size_um
+        self.optics = optics
         self.level = level
-        self.calibration: Calibration | None = None
-        if bundle.calibration is not None:
-            where = str(bundle.path / "calibration.json")
-            self.calibration = parse_calibration(bundle.calibration, where)
+        self.calibration: Calibration | None = bundle_calibration(bundle)
 
     @property
     def name(self) -> str:
@@ -114,22 +110,14 @@ class Model:
             input_mode=self.input_mode,
             level=self.level,
             input_scale=None if scale is None else (scale, scale),
+            optics=self.optics,
         )
 
     def objections(self, scale: float | None) -> list[str]:
         """Reasons why the confidence is not calibrated here; empty where it is."""
         if self.calibration is None:
             return ["the model holds no calibration"]
-        reasons = self.calibration.matches(self.use(scale))
-        optics = self.bundle.optics
-        if optics is not None:
-            ratio = self.pixel_size_um / optics.pixel_size_um
-            if not 1 / (1 + PIXEL_TOLERANCE) <= ratio <= 1 + PIXEL_TOLERANCE:
-                reasons.append(
-                    f"the camera pixel is {self.pixel_size_um:g} µm, "
-                    f"trained was {optics.pixel_size_um:g} µm"
-                )
-        return reasons
+        return self.calibration.matches(self.use(scale))
 
     def check_frames(self, shape: tuple[int, int], where: str = "camera.frame_shape") -> None:
         """Refuse frames the network cannot take.
@@ -228,7 +216,7 @@ class StreamPredictor:
     @property
     def label(self) -> str:
         """Say "calibrated", or why the confidence is not."""
-        return "calibrated" if not self.objections else "; ".join(self.objections)
+        return calibration_label(self.objections)
 
     def set_scale(self, warm_up: Float[np.ndarray, "n y x"]) -> float:
         """Fix the intensity scale by the bundle's rule, and judge the calibration by it.
@@ -327,19 +315,22 @@ def load_models(
     else:
         chosen = dict.fromkeys(channels, names)
     single = profile.timelapse is not None and profile.timelapse.widefield == "single"
-    loaded: dict[str | Path, Model] = {}
-    for name in chosen.values():
-        if name not in loaded:
-            loaded[name] = Model(
-                load_bundle(name),
+    loaded: dict[tuple[str | Path, KnownOptics], Model] = {}
+    found: dict[str, Model] = {}
+    for number, channel in enumerate(channels):
+        key = chosen[channel], KnownOptics.of_profile(profile, number)
+        if key not in loaded:
+            loaded[key] = Model(
+                load_bundle(chosen[channel]),
                 input_mode="single" if single else "pattern_mean",
-                pixel_size_um=profile.optics.pixel_size_um,
+                optics=key[1],
                 device=device,
                 passes=passes,
                 seed=seed,
             )
-            loaded[name].check_frames(profile.microscope.camera.frame_shape)
-    return {channel: loaded[name] for channel, name in chosen.items()}
+            loaded[key].check_frames(profile.microscope.camera.frame_shape)
+        found[channel] = loaded[key]
+    return found
 
 
 def _image(image: Float[torch.Tensor, "y x"]) -> Float[np.ndarray, "y x"]:

@@ -11,6 +11,7 @@ import numpy as np
 import tifffile
 from jaxtyping import Float
 
+from tisr_scope.bundles.optics_domain import KnownOptics
 from tisr_scope.errors import DataError
 from tisr_scope.inference.predictor import InputMode
 from tisr_scope.recording.recording import Recording
@@ -24,6 +25,7 @@ class Source(Protocol):
     interval_s: float
     input_mode: InputMode
     level: int | None
+    optics: KnownOptics
 
     def __len__(self) -> int:
         """Frames there are."""
@@ -39,6 +41,7 @@ class RecordedChannel:
         name = recording.channels[channel]
         self.name = name if recording.positions == 1 else f"{name}_p{position}"
         self.pixel_size_um = recording.pixel_size_um
+        self.optics = KnownOptics.of_profile(recording.profile, channel)
         self.interval_s = recording.interval_s(channel, position)
         patterned = recording.sim_shape[0] * recording.sim_shape[1] > 1
         self.input_mode: InputMode = "pattern_mean" if patterned else "single"
@@ -84,6 +87,8 @@ class ImageStack:
         Two or three axes; further axes of length one are dropped.
     pixel_size_um, interval_s : float, optional
         Needed where the file does not tell.
+    numerical_aperture, emission_nm : float, optional
+        Without them no calibration is known to hold.
     offset_adu, electrons_per_adu : float
         Turn stored values into photo-electrons: (value - offset) * electrons per count.
     average : int
@@ -103,6 +108,8 @@ class ImageStack:
         *,
         pixel_size_um: float | None = None,
         interval_s: float | None = None,
+        numerical_aperture: float | None = None,
+        emission_nm: float | None = None,
         offset_adu: float = 0.0,
         electrons_per_adu: float = 1.0,
         average: int = 1,
@@ -136,6 +143,9 @@ class ImageStack:
             )
         self.name = path.name.partition(".")[0]
         self.pixel_size_um = pixel
+        self.optics = KnownOptics(
+            numerical_aperture=numerical_aperture, emission_nm=emission_nm, pixel_size_um=pixel
+        )
         self.interval_s = interval_s or found_interval or 0.0
         self.input_mode: InputMode = "pattern_mean" if average > 1 else "single"
         self.level: int | None = None

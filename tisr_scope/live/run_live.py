@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from tisr_scope.confidence.calibration import CALIBRATED
 from tisr_scope.errors import ProfileError
 from tisr_scope.live.live_records import LiveOptions, LiveSummary, SessionStatus
 from tisr_scope.live.session import RESULTS, SUMMARY, LiveSession, frames_on_disk
@@ -46,6 +47,7 @@ def run_live(
     time_points: int | None = None,
     cancel: threading.Event | None = None,
     progress: Callable[[int, int], None] | None = None,
+    notice: Callable[[str], None] | None = None,
 ) -> LiveSummary:
     """Record a time-lapse and super-resolve it while it is recorded.
 
@@ -68,6 +70,8 @@ def run_live(
         Set it to stop cleanly.
     progress : callable, optional
         Called with ``(exposures done, exposures in all)`` about ten times a second.
+    notice : callable, optional
+        Called before any light with each channel whose confidence is not calibrated, and why.
 
     Returns
     -------
@@ -100,6 +104,10 @@ def run_live(
         time_points=time_points,
         cancel=cancel,
     )
+    for number, channel in enumerate(session.channels):
+        label = session.calibration_of(number)
+        if notice is not None and label != CALIBRATED:
+            notice(f"channel {channel}, model {session.models[channel].name}: {label}")
     if display is not None:
         display(session)
         return session.result()

@@ -57,6 +57,7 @@ def load_pair(folder: Path) -> PairedStack:
     ]
     if len({level.shape for level in levels}) != 1:
         raise DataError("the levels differ in shape", where=str(folder))
+    otf: Mapping[str, Any] = (about.get("made_from") or {}).get("otf") or {}
     return PairedStack(
         name=str(about["recording"]),
         channel=str(about["channel"]),
@@ -67,6 +68,8 @@ def load_pair(folder: Path) -> PairedStack:
         position=int(about.get("position", 0)),
         first_time=int(about.get("time_points", [0])[0]),
         raw_frames=about.get("raw_frames"),
+        numerical_aperture=otf.get("numerical_aperture"),
+        emission_nm=otf.get("emission_nm"),
     )
 
 

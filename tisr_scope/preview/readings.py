@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from qtpy.QtWidgets import QGridLayout, QLabel, QProgressBar, QVBoxLayout, QWidget
 
+from tisr_scope.confidence.calibration import CALIBRATED
 from tisr_scope.live.run_live import SessionStatus
 from tisr_scope.preview.colour import legend_rgba
 from tisr_scope.preview.widgets import Card, Legend, Pill, Reading, Sparkline
@@ -131,7 +132,7 @@ class Readings(QWidget):
         self._show_calibration(stream.calibrated, stream.warm_up_left, label)
 
     def _show_calibration(self, calibrated: bool | None, left: int, label: str) -> None:
-        if calibrated is None:
+        if calibrated is None and label == CALIBRATED:
             text = f"measuring brightness: {left} frames to go" if left else "waiting"
             self.calibration.show_state(text, "plain")
             self.reason.setText("")

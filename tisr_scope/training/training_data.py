@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tisr_scope.bundles.bundle import Bundle, BundleOptics
+from tisr_scope.bundles.optics_domain import optics_differ, optics_near
 from tisr_scope.errors import DataError, TrainingError
 from tisr_scope.pairs.pair_folder import load_pair, pair_folders, read_about
 from tisr_scope.types import PairedStack
 
 Part = Literal["train", "validation"]
 PARTS: tuple[Part, ...] = ("train", "validation")
-PIXEL_TOLERANCE, OPTICS_TOLERANCE = 0.01, 0.02
-"""Relative differences that no network notices."""
 SPLIT_THEM = "train one network for each (--channel picks one), or mix them with --allow-mixed"
 
 
@@ -88,34 +87,14 @@ def require_same_optics(material: Material, bundle: Bundle) -> None:
     """
     if bundle.optics is None:
         return
-    for what, new, old, tolerance in (
-        (
-            "pixel size in um",
-            material.optics.pixel_size_um,
-            bundle.optics.pixel_size_um,
-            PIXEL_TOLERANCE,
-        ),
-        (
-            "numerical aperture",
-            material.optics.numerical_aperture,
-            bundle.optics.numerical_aperture,
-            OPTICS_TOLERANCE,
-        ),
-        (
-            "emission in nm",
-            material.optics.emission_nm,
-            bundle.optics.emission_nm,
-            OPTICS_TOLERANCE,
-        ),
-    ):
-        if new is not None and old is not None and not _near(new, old, tolerance):
-            raise TrainingError(
-                f"the pairs have another {what} than the model was trained with: "
-                f"{new:g} instead of {old:g}",
-                where=str(bundle.path),
-                remedy="start from a model of these optics, train from the beginning, or accept "
-                "the difference with --allow-mixed",
-            )
+    different = optics_differ(material.optics, bundle.optics, "the model was trained at")
+    if different:
+        raise TrainingError(
+            f"the pairs have other optics: {'; '.join(different)}",
+            where=str(bundle.path),
+            remedy="start from a model of these optics, train from the beginning, or accept "
+            "the difference with --allow-mixed",
+        )
 
 
 def require_upscale(material: Material, upscale: int) -> None:
@@ -159,8 +138,7 @@ def _require_alike(facts: list[tuple[str, dict[str, Any]]]) -> None:
     first_name, first = facts[0]
     for name, other in facts[1:]:
         for key, value in first.items():
-            tolerance = PIXEL_TOLERANCE if key.startswith("pixel") else OPTICS_TOLERANCE
-            if not _near(value, other[key], tolerance):
+            if not _near(value, other[key]):
                 raise TrainingError(
                     f"recordings that differ in their {key} cannot be mixed: "
                     f"{first_name} has {value}, {name} has {other[key]}",
@@ -169,7 +147,7 @@ def _require_alike(facts: list[tuple[str, dict[str, Any]]]) -> None:
                 )
 
 
-def _near(a: Any, b: Any, tolerance: float) -> bool:
+def _near(a: Any, b: Any) -> bool:
     if isinstance(a, int | float) and isinstance(b, int | float):
-        return abs(a - b) <= tolerance * max(abs(a), abs(b))
+        return optics_near(a, b)
     return bool(a == b)
