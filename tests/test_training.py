@@ -20,6 +20,7 @@ from tisr_scope.bundles.bundle import load_bundle
 from tisr_scope.errors import DataError, TrainingError
 from tisr_scope.formats.ome_tiff import write_series
 from tisr_scope.networks.dpa_tisr import DpaTisr, DpaTisrConfig, small
+from tisr_scope.networks.optical_flow import SPyNet
 from tisr_scope.normalise import Normalisation
 from tisr_scope.pairs.patches import PatchSampler, PatchSettings
 from tisr_scope.training import checkpoint, run_records
@@ -367,6 +368,22 @@ def test_a_damaged_checkpoint_is_refused_and_the_one_before_is_kept(tmp_path: Pa
     assert resumed.validation_loss == whole.validation_loss
 
 
+def test_one_turned_bit_anywhere_is_refused(tmp_path: Path) -> None:
+    run(tmp_path, settings(steps=1))
+    path = tmp_path / "checkpoints" / "last.pt"
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    places = [*rng.integers(0, len(whole), 60), len(whole) - 1, len(whole) - 65, len(whole) - 66]
+    for place in places:
+        turned = bytearray(whole)
+        turned[place] ^= 1 << int(rng.integers(8))
+        path.write_bytes(turned)
+        with pytest.raises(TrainingError, match="checksum"):
+            run(tmp_path, settings(steps=1), resume=True)
+    path.write_bytes(whole)
+    assert run(tmp_path, settings(steps=1), resume=True).steps == 1
+
+
 def test_a_batch_in_parts_gives_the_gradient_of_the_whole(tmp_path: Path) -> None:
     config = CONFIG.model_copy(update={"dropout_in": ()})
     whole = settings(steps=2, batch=4, learning_rate=1e-4)
@@ -457,10 +474,10 @@ def test_optical_flow_learns_at_its_own_rate(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------- pairs to a bundle
 
 
-def write_pairs(folder: Path) -> None:
+def write_pairs(folder: Path, size: int = 40) -> None:
     """Prepared pairs as they lie on disk; the test pair is a name without any file."""
     for k, name in enumerate(("one", "two", "held_back")):
-        stack, pair = cell(name, k), folder / f"{name}_488"
+        stack, pair = cell(name, k, size), folder / f"{name}_488"
         pair.mkdir(parents=True)
         write_series(pair / "widefield_level_1.ome.tif", stack.widefield[0], 0.0626, 1.0, "wf")
         write_series(pair / "target.ome.tif", stack.target, 0.0313, 1.0, "sim")
@@ -495,6 +512,28 @@ def test_pairs_become_a_bundle_that_can_be_loaded(tmp_path: Path) -> None:
     again = train(tmp_path / "pairs", TEMPORAL, settings(steps=4), tmp_path / "run", resume=True)
     assert (again.steps, again.validation_loss) == (4, summary.validation_loss)
     assert load_bundle(summary.bundle).weights_hash == bundle.weights_hash
+
+
+def test_a_pretrained_flow_is_what_the_network_starts_from(tmp_path: Path) -> None:
+    write_pairs(tmp_path / "pairs", 72)
+    torch.manual_seed(8)
+    flow = SPyNet().state_dict()
+    torch.save({"params": flow}, tmp_path / "spynet.pth")
+    config = TEMPORAL.model_copy(update={"flow": "spynet"})
+    patches = PatchSettings(frames=2, size_px=64)
+    chosen = settings(steps=1, batch=1, flow_rate_factor=0.0, patches=patches)
+    given = {"flow": tmp_path / "spynet.pth"}
+    summary = train(tmp_path / "pairs", config, chosen, tmp_path / "run", **given)
+    assert summary.bundle is not None
+    bundle = load_bundle(summary.bundle)
+    for name, value in flow.items():
+        assert torch.equal(bundle.weights[f"spynet.{name}"], value)
+    assert bundle.training["flow_started_from"]["file"] == "spynet.pth"
+    assert "started from `spynet.pth`" in (summary.bundle / "README.md").read_text()
+    with pytest.raises(TrainingError, match=r"another architecture\.flow_started_from"):
+        train(tmp_path / "pairs", config, chosen, tmp_path / "run", resume=True)
+    with pytest.raises(TrainingError, match="preset has none"):
+        train(tmp_path / "pairs", TEMPORAL, chosen, tmp_path / "other", **given)
 
 
 def test_a_cancelled_run_leaves_no_bundle(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from tisr_scope.bundles.bundle import Bundle, save_bundle
 from tisr_scope.bundles.bundle_files import BundleOptics, problems
-from tisr_scope.bundles.published import EVERYWHERE, load_published
+from tisr_scope.bundles.published import EVERYWHERE, read_published
 from tisr_scope.errors import BundleError
 from tisr_scope.networks.config import DropoutPlace
 from tisr_scope.networks.dpa_tisr import parameter_count
@@ -130,7 +130,7 @@ def import_checkpoint(
         raise BundleError(
             "the folder exists", where=str(target), remedy="choose a new one, or remove the old"
         )
-    network = load_published(source, dropout_rate=dropout_rate, dropout_in=dropout_in)
+    network, found = read_published(source, dropout_rate=dropout_rate, dropout_in=dropout_in)
     config = network.config
     if upscale is not None and upscale != config.upscale:
         raise BundleError(
@@ -146,7 +146,7 @@ def import_checkpoint(
 {"Bayesian " * config.bayesian}DPA-TISR as released by its authors, x{config.upscale}, \
 {parameter_count(network):,} parameters{f", trained on {specimen}" if specimen else ""}.
 
-- Imported from `{source.name}` (SHA-256 `{digest[:16]}...`).
+- Imported from `{source.name}` (SHA-256 `{digest[:16]}...`): {found.told}.
 - The authors' checkpoints are at {SOURCE}.
 - Licence {licence}, copyright (c) {holder}.{" Its text is below." * (licence == "MIT")}
 - Said at the import, not read from the file: optics, normalisation ({rule.reference}), dropout
@@ -164,6 +164,8 @@ def import_checkpoint(
             "imported_from": {
                 "file": source.name,
                 "sha256": digest,
+                "entry": found.entry,
+                "stored_as": found.stored_as,
                 "source": SOURCE,
                 "copyright": holder,
             },

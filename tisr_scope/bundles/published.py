@@ -6,22 +6,25 @@ All but the dropout can be read off the tensors; it has no parameters and must b
 from __future__ import annotations
 
 import math
-import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from tisr_scope.bundles.bundle_files import check_finite
-from tisr_scope.errors import BundleError, UnsafeCheckpoint
+from tisr_scope.bundles.foreign_checkpoint import (
+    ForeignState,
+    has_anchor,
+    read_foreign,
+    tensors_only,
+)
+from tisr_scope.errors import BundleError
 from tisr_scope.networks.assembled import assembled
 from tisr_scope.networks.config import DpaTisrConfig, DropoutPlace
 from tisr_scope.networks.dpa_tisr import DpaTisr
+from tisr_scope.networks.optical_flow import SPyNet
 
-_PICKLE = b"\x80"
 EVERYWHERE: tuple[DropoutPlace, ...] = ("extraction", "propagation", "reconstruction")
 
 
@@ -31,21 +34,27 @@ def load_published(
     dropout_rate: float = 0.5,
     dropout_in: tuple[DropoutPlace, ...] = EVERYWHERE,
 ) -> DpaTisr:
-    """Network of a released checkpoint (a pickled state dict, bare or inside a dictionary).
+    """Network of a released checkpoint, in evaluation mode; see :func:`read_published`."""
+    return read_published(path, dropout_rate=dropout_rate, dropout_in=dropout_in)[0]
+
+
+def read_published(
+    path: str | Path,
+    *,
+    dropout_rate: float = 0.5,
+    dropout_in: tuple[DropoutPlace, ...] = EVERYWHERE,
+) -> tuple[DpaTisr, ForeignState]:
+    """Network of a released checkpoint, and where its tensors were in the file.
 
     Parameters
     ----------
     path : path
-        A ``.pth`` or ``.pt`` file; only tensors are unpickled (``weights_only``).
+        ``.pth``, ``.pt`` or ``.safetensors`` in any usual wrapper, see
+        :func:`~tisr_scope.bundles.foreign_checkpoint.read_foreign`.
     dropout_rate : float
         As it was trained; the released code says 0.5.
     dropout_in : tuple of {"extraction", "propagation", "reconstruction"}
         Stages with dropout; the released code has it in all three.
-
-    Returns
-    -------
-    DpaTisr
-        In evaluation mode.
 
     Raises
     ------
@@ -54,19 +63,19 @@ def load_published(
     BundleError
         If the file cannot be read or is of another network.
     """
-    content = _tensors_only(Path(path))
-    state = _state_dict(content, str(path))
-    check_finite(state, str(path))
+    found = read_foreign(Path(path), "feat_extract.main.0.weight", "the released network")
+    # Averages of parameters alone leave these two constants of the flow network out.
+    state = {k: v.clone() for k, v in SPyNet().named_buffers("spynet")} | found.tensors
     another = "give a checkpoint of the two-dimensional DPA-TISR"
     try:
         config = published_config(state, dropout_rate, dropout_in)
     except (KeyError, ValidationError, IndexError, ZeroDivisionError) as error:
         raise BundleError(
-            f"the tensors are not those of the released network: {_first_line(error)}",
+            f"the tensors are not those of the released network: {str(error).splitlines()[0]}",
             where=str(path),
             remedy=another,
         ) from error
-    return assembled(config, state, str(path), another).eval()
+    return assembled(config, state, str(path), another).eval(), found
 
 
 def published_config(
@@ -108,48 +117,39 @@ def published_config(
     )
 
 
-def _tensors_only(path: Path) -> object:
-    """Content of a checkpoint, if it holds tensors and plain values alone."""
-    again = "download it again, and compare its size with the one at its source"
-    try:
-        with path.open("rb") as stream:
-            start = stream.read(1)
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        # PyTorch's own message recommends to read the file with its code.
-        asked = re.search(r"GLOBAL (\S+) was not an allowed", str(error))
-        if asked or start == _PICKLE:
-            raise UnsafeCheckpoint(
-                "reading the checkpoint would run code"
-                + (f": it asks for {asked[1]}" if asked else ", for all that can be told"),
-                where=str(path),
-                remedy="ask its authors for a state dict of tensors alone, or for safetensors; "
-                "nothing of the file was run",
-            ) from error
+_FLOW_NAMES = ("basic_module.0.basic_module.0.conv.weight", "basic_module.0.basic_module.0.weight")
+"""First tensor of a pretrained SPyNet, with and without a layer of its own for each convolution."""
+
+
+def read_flow(path: str | Path) -> dict[str, Tensor]:
+    """Tensors of a pretrained optical flow network under the names of :class:`SPyNet`.
+
+    Takes the SPyNet that BasicVSR and its kin start from, alone or inside one of them.  Some
+    number its five convolutions 0 to 4, others with the activations between them, 0 to 8.
+
+    Raises
+    ------
+    BundleError
+        If the file cannot be read, or its tensors are those of another network.
+    """
+    source = Path(path)
+    content = tensors_only(source)
+    anchor = next((name for name in _FLOW_NAMES if has_anchor(content, name)), _FLOW_NAMES[0])
+    named = re.compile(r"basic_module\.(\d+)\.basic_module\.(\d+)\.(?:conv\.)?(weight|bias)")
+    spaced = 2 if anchor == _FLOW_NAMES[1] else 1
+    state = dict(SPyNet().named_buffers())
+    for name, value in read_foreign(source, anchor, "a pretrained SPyNet").tensors.items():
+        if found := named.fullmatch(name):
+            level, layer, kind = found.groups()
+            name = f"basic_module.{level}.basic_module.{int(layer) // spaced}.conv.{kind}"
+        elif name not in state:
+            continue  # what else stands under the same prefix
+        state[name] = value.reshape(1, 3, 1, 1) if name in ("mean", "std") else value
+    wanted = {name: value.shape for name, value in SPyNet().state_dict().items()}
+    if wanted != {name: value.shape for name, value in state.items()}:
         raise BundleError(
-            "the file is no checkpoint of PyTorch", where=str(path), remedy=again
-        ) from error
-    except Exception as error:  # damaged bytes fail in any way
-        raise BundleError(
-            f"the checkpoint cannot be read, it may be cut off: {_first_line(error)}",
-            where=str(path),
-            remedy=again,
-        ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0] or type(error).__name__
-
-
-def _state_dict(content: object, where: str) -> dict[str, Tensor]:
-    """Tensors by name, out of the dictionaries and prefixes that training tools add."""
-    for key in ("state_dict", "params", "model", "net"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
-        raise BundleError(
-            "the checkpoint holds no state dict",
-            where=where,
-            remedy="give the file that holds the weights of the network",
+            "the tensors are not those of SPyNet with six levels of five convolutions",
+            where=str(source),
+            remedy="give the SPyNet that BasicVSR starts from, or leave the flow to be trained",
         )
-    return {str(name).removeprefix("module."): value for name, value in content.items()}
+    return state

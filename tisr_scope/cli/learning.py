@@ -45,6 +45,10 @@ def train(
         str | None,
         typer.Option("--from", metavar="BUNDLE", help="Fine-tune this model instead."),
     ] = None,
+    flow: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Pretrained SPyNet to start from [default: at random]."),
+    ] = None,
     recipe: Annotated[
         str | None,
         typer.Option(help="YAML of training settings, or shipped: paper, released, fine_tune."),
@@ -139,6 +143,7 @@ def train(
                 settings,
                 folder,
                 start=start,
+                flow=flow,
                 resume=resume,
                 progress=progress,
                 cancel=cancel,

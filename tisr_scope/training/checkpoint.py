@@ -1,12 +1,15 @@
 """Everything a training run is, at one step, and how it survives on disk.
 
 A file is replaced in one move, so that a full disk or a lost process leaves the old one whole.
+Its SHA-256 is in it, as the comment that every zip archive may have: a disk that turned one bit
+would else go on with a weight of any size, and PyTorch reads such a file without a word.
 """
 
 from __future__ import annotations
 
 import copy
 import errno
+import hashlib
 import io
 import os
 from collections.abc import Mapping
@@ -22,6 +25,7 @@ from torch.optim.swa_utils import AveragedModel
 from tisr_scope.errors import TrainingError
 
 VERSION = 2
+_DIGITS = 64
 LAST, PREVIOUS = "last.pt", "previous.pt"
 RUNNING = (
     "step",
@@ -147,7 +151,21 @@ def save_weights(path: Path, state: State) -> None:
 def _write(path: Path, content: dict[str, Any], previous: Path | None = None) -> None:
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    write_atomic(path, buffer.getbuffer(), previous=previous)
+    # The archive ends with the length of its comment, which is empty so far.
+    body = buffer.getvalue()[:-2]
+    digest = hashlib.sha256(body).hexdigest().encode()
+    write_atomic(path, body + _DIGITS.to_bytes(2, "little") + digest, previous=previous)
+
+
+def _checked(path: Path) -> io.BytesIO:
+    """Content of a checkpoint, if it is what was written."""
+    raw = path.read_bytes()
+    end = len(raw) - _DIGITS
+    if raw[end - 2 : end] != _DIGITS.to_bytes(2, "little"):
+        raise ValueError("it has no checksum: it is cut off, or of an older version")
+    if hashlib.sha256(raw[: end - 2]).hexdigest().encode() != raw[end:]:
+        raise ValueError("its checksum (SHA-256) does not fit: a part of the file has changed")
+    return io.BytesIO(raw)
 
 
 def load_checkpoint(path: Path, state: State) -> None:
@@ -161,7 +179,7 @@ def load_checkpoint(path: Path, state: State) -> None:
         If the file is damaged, or is of a run with another architecture or other settings.
     """
     try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        content: dict[str, Any] = torch.load(_checked(path), map_location="cpu", weights_only=True)
         if content["version"] != VERSION:
             raise TrainingError(
                 f"the checkpoint has version {content['version']}, this program writes {VERSION}",

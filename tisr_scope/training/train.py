@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,6 +13,7 @@ import torch
 from lightning_fabric import Fabric
 
 from tisr_scope.bundles.bundle import Bundle, load_bundle, save_bundle
+from tisr_scope.bundles.published import read_flow
 from tisr_scope.errors import TrainingError
 from tisr_scope.networks.dpa_tisr import DpaTisr, DpaTisrConfig, parameter_count
 from tisr_scope.normalise import Normalisation
@@ -40,6 +42,7 @@ def train(
     out: Path | str,
     *,
     start: str | Path | None = None,
+    flow: str | Path | None = None,
     resume: bool = False,
     progress: Progress | None = None,
     cancel: threading.Event | None = None,
@@ -70,6 +73,9 @@ def train(
         ``start`` also ``before_after.json`` and ``before_after.png``.
     start : str or path, optional
         Bundle to start from instead of random weights.  Its normalisation is kept.
+    flow : path, optional
+        Pretrained SPyNet for the optical flow to start from, see
+        :func:`~tisr_scope.bundles.published.read_flow`; at random without one.
     resume : bool
         Continue a run that is in ``out``; starts one where there is none.
     progress : callable, optional
@@ -107,6 +113,8 @@ def train(
         fabric = open_fabric(device, processes=1, precision=settings.precision)
     source = None if start is None else load_bundle(start)
     config, settings = _agreed(config, settings, source)
+    pretrained = None if flow is None else _flow_weights(Path(flow), config, source)
+    flow_start = {} if flow is None else {"flow_started_from": _digest(Path(flow))}
     material = read_material(Path(pairs), channel=channel, mixed=mixed)
     require_upscale(material, config.upscale)
     if source is not None and not mixed:
@@ -122,6 +130,8 @@ def train(
         network = DpaTisr(config)
         if source is not None:
             network.load_state_dict(source.weights)
+        if pretrained is not None:
+            network.spynet.load_state_dict(pretrained)
         summary = fit(
             network,
             training,
@@ -129,7 +139,8 @@ def train(
             settings,
             out,
             architecture=config.model_dump(mode="json")
-            | ({} if source is None else {"started_from": source.weights_hash}),
+            | ({} if source is None else {"started_from": source.weights_hash})
+            | flow_start,
             resume=resume,
             judge_start=source is not None,
             progress=progress,
@@ -141,6 +152,8 @@ def train(
 
     def write() -> None:
         record = _record(summary, settings, parameter_count(network)) | described
+        if config.has_flow and source is None:
+            record["flow_started_from"] = flow_start.get("flow_started_from", "random weights")
         record["provenance"] = provenance or {}
         if source is not None:
             record["started_from"] = {"name": source.name, "weights_sha256": source.weights_hash}
@@ -188,6 +201,23 @@ def _agreed(
             remedy="leave normalisation out of the recipe: it is that of the model",
         )
     return source.config, settings.model_copy(update={"normalisation": source.normalisation})
+
+
+def _flow_weights(
+    file: Path, config: DpaTisrConfig, source: Bundle | None
+) -> dict[str, torch.Tensor]:
+    if source is not None or not config.has_flow or config.flow != "spynet":
+        raise TrainingError(
+            "there is no SPyNet that could start from a file: "
+            + ("the model to start from has trained its own" if source else "the preset has none"),
+            where=str(file),
+            remedy="leave --flow out, or train a preset with SPyNet: paper, released",
+        )
+    return read_flow(file)
+
+
+def _digest(file: Path) -> dict[str, str]:
+    return {"file": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
 
 
 def _sampler(
@@ -271,7 +301,9 @@ def _card(name: str, config: DpaTisrConfig, record: dict[str, Any]) -> str:
 
 def _transfer(record: dict[str, Any]) -> str:
     if "started_from" not in record:
-        return ""
+        begun = record.get("flow_started_from")
+        told = f"`{begun['file']}`" if isinstance(begun, dict) else begun
+        return f" The optical flow network started from {told}." if begun else ""
     before, after = (record["before_after"][method] for method in ("before", "after"))
     return f"""
 - Fine-tuned from {record["started_from"]["name"]}. On whole frames of the validation recordings:
