@@ -29,7 +29,8 @@ from tisr_scope.profiles.library import load_profile
 from tisr_scope.profiles.schema import Profile
 from tisr_scope.recording.recorder import Recorder, create_store
 from tisr_scope.recording.recording import Recording
-from tisr_scope.running_order.escalating_order import FrameInfo, Mode, RunningOrder, running_order
+from tisr_scope.running_order.escalating_order import exposure_events
+from tisr_scope.running_order.run_plan import FrameInfo, Mode, RunPlan
 
 CASES: tuple[tuple[str, Mode, bool], ...] = (
     ("simulated_microtubules", "paired", False),
@@ -39,14 +40,14 @@ CASES: tuple[tuple[str, Mode, bool], ...] = (
 )
 
 
-def camera_alone(profile: Profile, order: RunningOrder, bursts: bool) -> float:
+def camera_alone(profile: Profile, order: RunPlan, bursts: bool) -> float:
     """Seconds for the exposures of a run with nobody looking at the frames."""
     import threading
 
     with Microscope.open(profile) as microscope:
         engine = StrictEngine(
             microscope,
-            profile,
+            order,
             lambda *_: None,
             threading.Event(),
             dose=DoseMeter(None),
@@ -54,16 +55,16 @@ def camera_alone(profile: Profile, order: RunningOrder, bursts: bool) -> float:
         )
         microscope.core.mda.set_engine(engine)
         uploads = order.source is not None and order.source.kind == "image"
-        events = list(order.events(microscope.slm_shape() if uploads else None))
+        events = list(exposure_events(order, microscope.slm_shape() if uploads else None))
         begun = time.perf_counter()
         microscope.core.mda.run(events)
         return time.perf_counter() - begun
 
 
-def recorder_alone(profile: Profile, order: RunningOrder, folder: Path) -> float:
+def recorder_alone(profile: Profile, order: RunPlan, folder: Path) -> float:
     """Seconds for the recorder to take and journal ready-made frames of a run."""
     folder.mkdir()
-    create_store(folder, profile, order)
+    create_store(folder, order)
     shape = profile.microscope.camera.frame_shape
     frames = np.random.default_rng(0).integers(90, 900, (64, *shape), np.uint16)
     infos = [
@@ -74,14 +75,14 @@ def recorder_alone(profile: Profile, order: RunningOrder, folder: Path) -> float
             e.index["orientation"],
             e.index["phase"],
             e.index["level"],
+            0.0,
             1.0,
             10.0,
             0.0,
-            0.0,
         )
-        for e in order.events()
+        for e in exposure_events(order)
     ]
-    recorder = Recorder(folder, order, shape)
+    recorder = Recorder(folder, order)
     begun = time.perf_counter()
     for number, info in enumerate(infos):
         recorder.put(info, frames[number % 64].copy(), {"sim_time_s": 0.0})
@@ -94,7 +95,7 @@ def measure(
 ) -> dict[str, Any]:
     """Figures of one case."""
     profile = with_time_points(load_profile(name), mode, time_points)
-    order = running_order(profile, mode)
+    order = RunPlan(profile, mode)
     alone, recorded, written = [], [], []
     cpu_alone, cpu_recorded = [], []
     for repeat in range(repeats):

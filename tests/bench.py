@@ -11,7 +11,8 @@ from bench_devices import Bench, expected_frame
 
 from tisr_scope.profiles.schema import Profile
 from tisr_scope.recording.recording import Recording
-from tisr_scope.running_order.escalating_order import Mode, running_order
+from tisr_scope.running_order.escalating_order import exposure_events
+from tisr_scope.running_order.run_plan import Mode, RunPlan
 
 CONFIG = """\
 #py pyDevice,Bench,bench_devices,BenchDevice
@@ -70,10 +71,10 @@ def bench_profile(folder: Path, *, slm: str = "SLM", **changes: Any) -> Profile:
 
 def expected_frames(profile: Profile, mode: Mode) -> Iterator[np.ndarray]:
     """What the bench camera sees if light, patterns and order are right."""
-    order = running_order(profile, mode)
+    order = RunPlan(profile, mode)
     lasers = {c.laser.device: c.laser.device[-1] for c in profile.channels}
     dark = np.zeros((32, 32), np.uint8)
-    for number, event in enumerate(order.events((32, 32))):
+    for number, event in enumerate(exposure_events(order, (32, 32))):
         powers = {"A": 0.0, "B": 0.0}
         for device, _, value in event.properties or ():
             if device in lasers:

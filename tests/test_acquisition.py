@@ -31,7 +31,8 @@ from tisr_scope.errors import (
 )
 from tisr_scope.profiles.schema import DeviceSetting, Profile
 from tisr_scope.recording.recording import Recording
-from tisr_scope.running_order.escalating_order import FrameInfo, running_order
+from tisr_scope.running_order.escalating_order import exposure_events
+from tisr_scope.running_order.run_plan import FrameInfo, RunPlan
 
 TWO_COLOURS = [
     channel("green", "LaserA", presets=[{"group": "Filter", "preset": "green"}]),
@@ -220,7 +221,7 @@ def test_engine_checks_every_power_again(tmp_path: Path, bursts: bool) -> None:
     with Microscope.open(profile) as microscope:
         engine = StrictEngine(
             microscope,
-            profile,
+            RunPlan(profile, "paired"),
             lambda *_: None,
             threading.Event(),
             dose=DoseMeter(None),
@@ -228,7 +229,7 @@ def test_engine_checks_every_power_again(tmp_path: Path, bursts: bool) -> None:
         )
         microscope.core.mda.set_engine(engine)
         with pytest.raises(LightLimitExceeded):
-            microscope.core.mda.run(list(running_order(wrong, "paired").events((32, 32))))
+            microscope.core.mda.run(list(exposure_events(RunPlan(wrong, "paired"), (32, 32))))
         assert light_is_off()
     assert all(0 <= p <= 2 for _, p in Bench.current.power_log)
 

@@ -15,7 +15,7 @@ from tisr_scope.errors import ProfileError
 from tisr_scope.profiles.library import load_profile
 from tisr_scope.profiles.schema import DeviceSetting, Preset, Profile
 from tisr_scope.recording.recording import Recording
-from tisr_scope.running_order.escalating_order import running_order
+from tisr_scope.running_order.run_plan import RunPlan
 
 
 def small_world(profile: Profile) -> tuple[Profile, list[DeviceSetting]]:
@@ -100,7 +100,7 @@ def test_an_interval_that_cannot_be_kept(tmp_path: Path) -> None:
         tmp_path, paired={"time_points": 2, "exposure_ms": 2, "interval_s": 0.01}
     )
     with Microscope.open(profile) as microscope:
-        findings = check(microscope, running_order(profile, "paired"), tmp_path)
+        findings = check(microscope, RunPlan(profile, "paired"), tmp_path)
     assert [(f.severity, f.where) for f in findings] == [("warning", "interval_s")]
 
 

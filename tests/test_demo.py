@@ -12,8 +12,8 @@ from tiny_model import tiny_bundle
 
 from tisr_scope.bundles.bundle import load_bundle
 from tisr_scope.demo.run_demo import DemoSummary, choose, compare, run_demo
-from tisr_scope.demo.run_demo import run_demo as demo
 from tisr_scope.errors import DataError, DisplayError, RecordingError
+from tisr_scope.evaluation.evaluate import enlarge
 from tisr_scope.figures import busiest
 from tisr_scope.inference.result_arrays import Grid
 from tisr_scope.inference.result_store import ResultStore, open_results
@@ -117,7 +117,7 @@ def test_camera_image_lies_on_the_truth(shown: DemoSummary) -> None:
     """The enlarged camera image and the truth are registered: no shift fits better."""
     recording = Recording.open(Path(shown.live.folder))
     truth = normalised_reference(truth_stack(choose(recording, [10])), blur_sigma_px=0)[0]
-    camera = demo.enlarge(recording.widefield(10)[None], 2)[0]
+    camera = enlarge(recording.widefield(10)[None], 2)[0]
     best = {}
     for dy in (-1, 0, 1):
         for dx in (-1, 0, 1):

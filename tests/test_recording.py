@@ -28,7 +28,8 @@ from tisr_scope.recording import frame_store as store
 from tisr_scope.recording.journal import JournalEntry, read_journal
 from tisr_scope.recording.recorder import Recorder, create_store
 from tisr_scope.recording.recording import Recording
-from tisr_scope.running_order.escalating_order import FrameInfo, running_order
+from tisr_scope.running_order.escalating_order import exposure_events
+from tisr_scope.running_order.run_plan import FrameInfo, RunPlan
 
 
 @pytest.fixture(scope="module")
@@ -294,13 +295,13 @@ def test_full_disk_in_words() -> None:
 
 def _recorder(folder: Path) -> tuple[Recorder, list[FrameInfo]]:
     profile = bench_profile(folder)
-    order = running_order(profile, "paired")
-    create_store(folder, profile, order)
+    order = RunPlan(profile, "paired")
+    create_store(folder, order)
     infos = [
-        FrameInfo(i["t"], 0, 0, i["orientation"], i["phase"], i["level"], 1.0, 2.0, 0.0, 0.0)
-        for i in (event.index for event in order.events())
+        FrameInfo(i["t"], 0, 0, i["orientation"], i["phase"], i["level"], 0.0, 1.0, 2.0, 0.0)
+        for i in (event.index for event in exposure_events(order))
     ]
-    return Recorder(folder, order, (16, 24)), infos
+    return Recorder(folder, order), infos
 
 
 def test_a_slow_disk_is_waited_for_then_reported(

@@ -11,7 +11,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "Profile": "tisr_scope.profiles.schema",
     "load_profile": "tisr_scope.profiles.library",
-    "RunningOrder": "tisr_scope.running_order.escalating_order",
+    "RunPlan": "tisr_scope.running_order.run_plan",
     "acquire": "tisr_scope.acquisition.acquire",
     "Recording": "tisr_scope.recording.recording",
     "PairedStack": "tisr_scope.types",

@@ -37,13 +37,8 @@ from tisr_scope.errors import (
 from tisr_scope.profiles.schema import DeviceSetting, Frozen, Profile
 from tisr_scope.recording.journal import JournalEntry
 from tisr_scope.recording.recorder import Recorder
-from tisr_scope.running_order.escalating_order import (
-    FrameInfo,
-    Mode,
-    RunningOrder,
-    frame_bytes,
-    running_order,
-)
+from tisr_scope.running_order.escalating_order import exposure_events
+from tisr_scope.running_order.run_plan import FrameInfo, Mode, RunPlan
 
 __all__ = ["AcquisitionSummary", "Ending", "acquire", "default_folder", "with_time_points"]
 
@@ -205,27 +200,26 @@ def acquire(
             where=str(out),
             remedy="leave the number out to go on as planned",
         )
-    order = running_order(profile, mode)
-    _check_light(profile, order)
+    plan = RunPlan(profile, mode)
+    _check_light(plan)
     cancel = cancel if cancel is not None else threading.Event()
-    check_space(out, order.exposures * frame_bytes(profile))
+    check_space(out, plan.bytes)
     path = None if profile_path is None else Path(profile_path)
     with Microscope.open(profile, path, settings) as microscope:
-        for finding in check(microscope, order):
+        for finding in check(microscope, plan):
             if finding.error is not None:
                 raise finding.error
         if previous is None:
-            begin_folder(out, profile, mode, settings, microscope, order)
+            begin_folder(out, plan, settings, microscope)
             kept: list[JournalEntry] = []
         else:
             kept = keep_complete(previous)
-        return _run(microscope, profile, order, out, kept, cancel, on_frame, progress, bursts)
+        return _run(microscope, plan, out, kept, cancel, on_frame, progress, bursts)
 
 
 def _run(
     microscope: Microscope,
-    profile: Profile,
-    order: RunningOrder,
+    plan: RunPlan,
     out: Path,
     kept: list[JournalEntry],
     cancel: threading.Event,
@@ -234,29 +228,29 @@ def _run(
     bursts: bool,
 ) -> AcquisitionSummary:
     """Play the running order and write down how it ended."""
-    camera = profile.microscope.camera
-    dose = DoseMeter(profile.light_dose_limit_mj)
+    camera = plan.profile.microscope.camera
+    dose = DoseMeter(plan.profile.light_dose_limit_mj)
     for entry in kept:
         dose.charge(entry.position, entry.channel, entry.power_mw * entry.exposure_ms / 1e3)
-    recorder = Recorder(out, order, camera.frame_shape)
+    recorder = Recorder(out, plan)
     counter = _Counter(
-        recorder, camera.saturation_adu, order.exposures, len(kept), on_frame, progress
+        recorder, camera.saturation_adu, plan.exposures, len(kept), on_frame, progress
     )
     engine = StrictEngine(
         microscope,
-        profile,
+        plan,
         counter,
         cancel,
         dose=dose,
         bursts=bursts,
         continues=(started_at(out), kept[-1]) if kept else None,
     )
-    first = len(kept) // order.exposures_per_time_point
+    first = len(kept) // plan.exposures_per_time_point
     begun = time.perf_counter()
     error: BaseException | None = None
     try:
         with light_off_afterwards(microscope.light_off, cancel):
-            _play(microscope, engine, order, first, cancel)
+            _play(microscope, engine, plan, first, cancel)
     except BaseException as raised:
         error = raised
     duration = time.perf_counter() - begun
@@ -264,10 +258,10 @@ def _run(
         recorder.close()
     except TisrScopeError as raised:
         error = error or raised
-    missing = order.exposures - len(kept) - recorder.recorded
+    missing = plan.exposures - len(kept) - recorder.recorded
     if error is None and missing and not cancel.is_set():
         error = MicroscopeError(
-            f"the run ended with {missing} of {order.exposures} frames missing",
+            f"the run ended with {missing} of {plan.exposures} frames missing",
             where=str(out),
             remedy="go on with --resume; report this if it happens again",
         )
@@ -277,17 +271,17 @@ def _run(
         reason = Ending.COMPLETED if error is None else Ending.FAILED
     summary = AcquisitionSummary(
         out=str(out),
-        mode=order.mode,
+        mode=plan.mode,
         reason=reason,
         error=None if error is None else str(error) or type(error).__name__,
-        frames_expected=order.exposures,
+        frames_expected=plan.exposures,
         frames_recorded=len(kept) + recorder.recorded,
-        time_points_complete=(len(kept) + recorder.recorded) // order.exposures_per_time_point,
+        time_points_complete=(len(kept) + recorder.recorded) // plan.exposures_per_time_point,
         duration_s=round(duration, 3),
         frames_per_s=round(recorder.recorded / duration, 2) if duration else 0.0,
         dose_mj={
-            channel.name: max(dose.spent(p, c) for p in range(order.positions))
-            for c, channel in enumerate(order.channels)
+            channel.name: max(dose.spent(p, c) for p in range(plan.positions))
+            for c, channel in enumerate(plan.channels)
         },
         saturated_frames=counter.saturated,
         flat_frames=counter.flat,
@@ -301,15 +295,15 @@ def _run(
 def _play(
     microscope: Microscope,
     engine: StrictEngine,
-    order: RunningOrder,
+    plan: RunPlan,
     first: int,
     cancel: threading.Event,
 ) -> None:
     """Run the events in this thread, watching for a cancel."""
     runner = microscope.core.mda
     runner.set_engine(engine)
-    uploads = order.source is not None and order.source.kind == "image"
-    events = list(order.events(microscope.slm_shape() if uploads else None, first))
+    uploads = plan.source is not None and plan.source.kind == "image"
+    events = list(exposure_events(plan, microscope.slm_shape() if uploads else None, first))
     done = threading.Event()
 
     def watch() -> None:
@@ -340,14 +334,14 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _check_light(profile: Profile, order: RunningOrder) -> None:
+def _check_light(plan: RunPlan) -> None:
     """Refuse a run that asks for too much light before anything is begun."""
-    guard = LightGuard(profile)
-    for channel in order.channels:
+    guard = LightGuard(plan.profile)
+    for channel in plan.channels:
         for power in channel.powers_mw:
             guard.check(channel.laser.device, channel.laser.property, power)
-    planned = sum(order.dose_mj().values())
-    limit = profile.light_dose_limit_mj
+    planned = sum(plan.dose_mj().values())
+    limit = plan.profile.light_dose_limit_mj
     if limit is not None and planned > limit * (1 + 1e-9):
         raise LightLimitExceeded(
             f"the run would give {planned:.4g} mJ to a position, the limit is {limit:g} mJ",

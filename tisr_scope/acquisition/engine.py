@@ -25,9 +25,9 @@ from tisr_scope.acquisition.bursts import Steppable, merge
 from tisr_scope.acquisition.microscope import Microscope, SampleClock
 from tisr_scope.acquisition.safety import DoseMeter, LightGuard
 from tisr_scope.errors import BufferOverflow, MicroscopeError
-from tisr_scope.profiles.schema import Profile
+from tisr_scope.profiles.schema import PresetPatterns
 from tisr_scope.recording.journal import JournalEntry
-from tisr_scope.running_order.escalating_order import FrameInfo
+from tisr_scope.running_order.run_plan import FrameInfo, RunPlan
 
 Deliver = Callable[[FrameInfo, UInt16[np.ndarray, "y x"], dict[str, Any]], None]
 Payload = tuple[np.ndarray, MDAEvent, FrameMetaV1]
@@ -41,8 +41,8 @@ class StrictEngine(MDAEngine):
     ----------
     microscope : Microscope
         Loaded and checked.
-    profile : Profile
-        The profile of the run.
+    plan : RunPlan
+        The run.
     deliver : callable
         Takes every frame, in order, in the acquisition thread.
     cancel : threading.Event
@@ -56,7 +56,7 @@ class StrictEngine(MDAEngine):
     def __init__(
         self,
         microscope: Microscope,
-        profile: Profile,
+        plan: RunPlan,
         deliver: Deliver,
         cancel: Event,
         *,
@@ -67,10 +67,10 @@ class StrictEngine(MDAEngine):
         super().__init__(microscope.core, use_hardware_sequencing=bursts)
         self.dose = dose
         self._microscope = microscope
-        self._profile = profile
-        self._source = None if profile.illumination is None else profile.illumination.source
-        self._channels = {c.name: c for c in profile.channels}
-        self._guard = LightGuard(profile)
+        self._plan = plan
+        self._camera = plan.profile.microscope.camera
+        self._channels = {c.name: c for c in plan.channels}
+        self._guard = LightGuard(plan.profile)
         self._deliver = deliver
         self._cancel = cancel
         self._clock_zero = time.perf_counter()
@@ -114,12 +114,12 @@ class StrictEngine(MDAEngine):
 
     def _steppable(self) -> Steppable:
         """What lasers, pattern index and SLM can step through by themselves."""
-        source = self._source
+        source = self._plan.source
         keys = set(self._guard.lasers)
         if source is not None and source.kind == "index":
             keys.add((source.device, source.property))
         uploads = source is not None and source.kind == "image"
-        slm = self._profile.microscope.slm if uploads else None
+        slm = self._plan.profile.microscope.slm if uploads else None
         return Steppable.of_core(self._microscope.core, keys, slm)
 
     def setup_event(self, event: MDAEvent) -> None:
@@ -203,13 +203,8 @@ class StrictEngine(MDAEngine):
     def _show_pattern(self, event: MDAEvent) -> None:
         preset = event.metadata["pattern_preset"]
         if preset is not None and preset != self._preset:
-            source = self._source
-            if source is None or source.kind != "preset":
-                raise MicroscopeError(
-                    f"pattern preset {preset!r} has no configuration group",
-                    where="illumination.source",
-                    remedy="make the running order from the profile it is played with",
-                )
+            source = self._plan.source
+            assert isinstance(source, PresetPatterns)  # the events were made from the same plan
             self._apply_preset(source.group, preset)
             self._preset = preset
         if event.slm_image is not None and event.slm_image is not self._shown:
@@ -292,13 +287,13 @@ class StrictEngine(MDAEngine):
         if core.isBufferOverflowed():
             raise BufferOverflow(
                 f"the camera buffer overflowed after {taken} of {wanted} frames of a burst",
-                where=self._profile.microscope.camera.device,
+                where=self._camera.device,
                 remedy="lengthen the exposure, record to a faster disk, or record without bursts",
             )
         if taken < wanted and not self._cancel.is_set():
             raise MicroscopeError(
                 f"the camera gave {taken} of {wanted} frames of a burst",
-                where=self._profile.microscope.camera.device,
+                where=self._camera.device,
                 remedy="check camera trigger and cable, or record with bursts=False",
             )
 
@@ -307,7 +302,7 @@ class StrictEngine(MDAEngine):
     def _hand_over(
         self, event: MDAEvent, frame: np.ndarray, metadata: Mapping[str, Any]
     ) -> Payload:
-        camera = self._profile.microscope.camera
+        camera = self._camera
         if frame.shape != camera.frame_shape or frame.dtype != np.uint16:
             raise MicroscopeError(
                 f"the camera gave a {frame.dtype} frame of {frame.shape} pixels, "
@@ -344,7 +339,7 @@ class StrictEngine(MDAEngine):
                 "camera_device": camera.device,
                 "property_values": (),
                 "exposure_ms": info.exposure_ms,
-                "pixel_size_um": self._profile.optics.pixel_size_um,
+                "pixel_size_um": self._plan.profile.optics.pixel_size_um,
                 "mda_event": event,
                 "camera_metadata": said,
             },

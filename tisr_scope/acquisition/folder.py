@@ -20,7 +20,7 @@ from tisr_scope.recording.journal import JournalEntry
 from tisr_scope.recording.journal_writer import rewrite_journal
 from tisr_scope.recording.recorder import create_store
 from tisr_scope.recording.recording import Recording
-from tisr_scope.running_order.escalating_order import Mode, RunningOrder
+from tisr_scope.running_order.run_plan import Mode, RunPlan
 
 
 def default_folder(profile: Profile, mode: Mode) -> Path:
@@ -115,11 +115,9 @@ def with_time_points(profile: Profile, mode: Mode, time_points: int) -> Profile:
 
 def begin_folder(
     out: Path,
-    profile: Profile,
-    mode: Mode,
+    plan: RunPlan,
     settings: tuple[DeviceSetting, ...],
     microscope: Microscope,
-    order: RunningOrder,
 ) -> None:
     """Everything but frames: profile, provenance and the empty store."""
     core = microscope.core
@@ -127,7 +125,7 @@ def begin_folder(
     record = {
         **provenance(
             {
-                "mode": mode,
+                "mode": plan.mode,
                 "device_settings": [setting.model_dump(mode="json") for setting in settings],
             }
         ),
@@ -142,7 +140,7 @@ def begin_folder(
     }
     try:
         out.mkdir(parents=True, exist_ok=True)
-        (out / "profile.yaml").write_text(profile_yaml(profile), encoding="utf-8")
+        (out / "profile.yaml").write_text(profile_yaml(plan.profile), encoding="utf-8")
         write_json(out / "provenance.json", record)
     except OSError as error:
         raise RecordingError(
@@ -150,7 +148,7 @@ def begin_folder(
             where=str(out),
             remedy="choose a folder on a disk with space and the right to write",
         ) from error
-    create_store(out, profile, order)
+    create_store(out, plan)
 
 
 def finish_folder(out: Path, summary: Mapping[str, Any]) -> None:

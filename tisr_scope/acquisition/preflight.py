@@ -12,13 +12,7 @@ from typing import Literal
 from tisr_scope.acquisition.microscope import Microscope
 from tisr_scope.errors import DiskFull, LightLimitExceeded, MicroscopeError, TisrScopeError
 from tisr_scope.profiles.schema import DeviceSetting, IndexedPatterns, Profile
-from tisr_scope.running_order.escalating_order import (
-    ChannelLight,
-    Mode,
-    RunningOrder,
-    frame_bytes,
-    running_order,
-)
+from tisr_scope.running_order.run_plan import ChannelLight, Mode, RunPlan
 
 _SPARE_BYTES = 64 * 2**20
 
@@ -40,7 +34,7 @@ class Finding:
         return "\n".join(lines)
 
 
-def check(microscope: Microscope, order: RunningOrder, out: Path | None = None) -> list[Finding]:
+def check(microscope: Microscope, plan: RunPlan, out: Path | None = None) -> list[Finding]:
     """Everything about the loaded microscope that does not fit the run.
 
     Devices, properties and presets exist; powers lie within the limits of laser and profile;
@@ -54,28 +48,28 @@ def check(microscope: Microscope, order: RunningOrder, out: Path | None = None) 
         except TisrScopeError as error:
             findings.append(_finding(error))
 
-    for channel in order.channels:
+    for channel in plan.channels:
         laser = channel.laser
         attempt(partial(microscope.require_property, laser.device, laser.property))
-    source = order.source
-    for group, name, channels in _presets(order):
+    source = plan.source
+    for group, name, channels in _presets(plan):
         attempt(partial(_check_preset, microscope, group, name, channels, findings))
     if source is not None and source.kind == "index":
         attempt(partial(_check_index, microscope, source))
     if not any(finding.error for finding in findings):
-        attempt(partial(_check_powers, microscope, order))
+        attempt(partial(_check_powers, microscope, plan))
         attempt(partial(_check_camera, microscope))
-    if order.interval_s and order.idle_s == 0:
+    if plan.interval_s and plan.idle_s == 0:
         findings.append(
             Finding(
                 "warning",
-                f"a time point takes longer than the interval of {order.interval_s:g} s",
+                f"a time point takes longer than the interval of {plan.interval_s:g} s",
                 "interval_s",
                 "time points follow back to back; lengthen the interval to keep its rhythm",
             )
         )
     if out is not None:
-        size = order.exposures * frame_bytes(microscope.profile)
+        size = plan.bytes
         attempt(partial(check_space, out, size))
     return findings
 
@@ -95,7 +89,7 @@ def check_profile(
     try:
         with Microscope.open(profile, profile_path, settings) as microscope:
             for mode in modes:
-                found = check(microscope, running_order(profile, mode))
+                found = check(microscope, RunPlan(profile, mode))
                 findings += [finding for finding in found if finding not in findings]
     except TisrScopeError as error:
         findings.append(_finding(error))
@@ -125,16 +119,16 @@ def check_space(out: Path, needed: int) -> None:
         )
 
 
-def _presets(order: RunningOrder) -> Iterator[tuple[str, str, tuple[ChannelLight, ...]]]:
+def _presets(plan: RunPlan) -> Iterator[tuple[str, str, tuple[ChannelLight, ...]]]:
     """Every preset of a run, with the channels during which it is applied."""
-    for channel in order.channels:
+    for channel in plan.channels:
         for preset in channel.presets:
             yield preset.group, preset.preset, (channel,)
-    source = order.source
+    source = plan.source
     if source is not None and source.kind == "preset":
-        names = source.presets if order.angles_rad else (source.widefield_preset or "",)
+        names = source.presets if plan.angles_rad else (source.widefield_preset or "",)
         for name in dict.fromkeys(names):
-            yield source.group, name, order.channels
+            yield source.group, name, plan.channels
 
 
 def _check_preset(
@@ -167,9 +161,9 @@ def _check_index(microscope: Microscope, source: IndexedPatterns) -> None:
         )
 
 
-def _check_powers(microscope: Microscope, order: RunningOrder) -> None:
+def _check_powers(microscope: Microscope, plan: RunPlan) -> None:
     core = microscope.core
-    for channel in order.channels:
+    for channel in plan.channels:
         device, prop = channel.laser.device, channel.laser.property
         if core.isPropertyReadOnly(device, prop):
             raise MicroscopeError(

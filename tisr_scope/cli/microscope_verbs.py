@@ -56,7 +56,7 @@ def profiles_explain(
     Example: `tisr profiles explain simulated_microtubules --mode paired`
     """
     from tisr_scope.profiles.library import load_profile
-    from tisr_scope.running_order.escalating_order import explain
+    from tisr_scope.running_order.explain import explain
 
     loaded = load_profile(profile)
     modes = [mode] if mode else [m for m in ("paired", "timelapse") if getattr(loaded, m)]

@@ -33,8 +33,7 @@ def recording_to_tiff(place: Place, out: Path) -> Sequence[Path]:
             remedy="export the published layout: --biotisr",
         )
     for level in range(levels):
-        name = f"{recording.name}_{recording.channels[place.channel]}"
-        name += f"_p{place.position}" if recording.positions > 1 else ""
+        name = f"{recording.name}_{recording.plan.place_name(place.channel, place.position)}"
         path = out / f"{name}_level_{level + 1}.ome.tif"
         shape = (recording.time_points, orientations, phases, *recording.frame_shape)
         temporary = path.with_name(path.name + ".part")

@@ -53,7 +53,7 @@ from tisr_scope.profiles.schema import Profile
 from tisr_scope.provenance import provenance, write_json
 from tisr_scope.recording.origin import RANKS, imported_from
 from tisr_scope.recording.recorder import Recorder, create_store
-from tisr_scope.running_order.escalating_order import FrameInfo, running_order
+from tisr_scope.running_order.run_plan import FrameInfo, RunPlan
 
 MOST_LEVELS = 4
 UNFINISHED = ".importing"
@@ -304,12 +304,12 @@ def _write_frames(
     advance: Callable[[int], None],
 ) -> int:
     """Every frame to disk and into the journal, in the running order; returns their number."""
-    order = running_order(profile, mode)
-    powers = order.channels[0].powers_mw
+    run = RunPlan(profile, mode)
+    powers = run.channels[0].powers_mw
     files = [file.name for file in plan.cell.levels]
     stacks = [[plan.level(n, plane) for n in range(plan.levels)] for plane in plan.planes]
-    create_store(folder, profile, order)
-    recorder = Recorder(folder, order, plan.frame_shape)
+    create_store(folder, run)
+    recorder = Recorder(folder, run)
     done = 0
     try:
         for t, position in np.ndindex(plan.time_points, len(plan.planes)):

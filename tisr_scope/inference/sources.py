@@ -38,13 +38,11 @@ class RecordedChannel:
     """One channel at one position of a recording."""
 
     def __init__(self, recording: Recording, channel: int, position: int, level: int = 0) -> None:
-        name = recording.channels[channel]
-        self.name = name if recording.positions == 1 else f"{name}_p{position}"
+        self.name = recording.plan.place_name(channel, position)
         self.pixel_size_um = recording.pixel_size_um
         self.optics = KnownOptics.of_profile(recording.profile, channel)
         self.interval_s = recording.interval_s(channel, position)
-        patterned = recording.sim_shape[0] * recording.sim_shape[1] > 1
-        self.input_mode: InputMode = "pattern_mean" if patterned else "single"
+        self.input_mode: InputMode = "pattern_mean" if recording.plan.patterned else "single"
         self.level = level if recording.mode == "paired" else None
         self._recording, self._place, self._level = recording, (channel, position), level
 

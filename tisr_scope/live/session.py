@@ -25,7 +25,7 @@ from tisr_scope.live.stream import LiveResult, Stream, describe
 from tisr_scope.profiles.schema import DeviceSetting, Profile
 from tisr_scope.provenance import provenance, write_json
 from tisr_scope.recording.journal import JOURNAL_NAME
-from tisr_scope.running_order.escalating_order import FrameInfo, RunningOrder, running_order
+from tisr_scope.running_order.run_plan import FrameInfo, RunPlan
 from tisr_scope.sim.optics.otf import incoherent_otf
 from tisr_scope.sim.parameters.estimate import nominal_carriers
 
@@ -78,9 +78,9 @@ class LiveSession:
         self._profile_path = profile_path
         self._settings = tuple(settings)
         self._cancel = cancel or threading.Event()
-        self._order: RunningOrder = running_order(profile, "timelapse")
-        self.time_points = time_points or self._order.time_points
-        self.expected = self._order.exposures_per_time_point * self.time_points
+        self._plan = RunPlan(profile, "timelapse")
+        self.time_points = time_points or self._plan.time_points
+        self.expected = self._plan.exposures_per_time_point * self.time_points
         self._model = model
         self.models: Mapping[str, Model] = models or load_models(
             profile,
@@ -113,10 +113,10 @@ class LiveSession:
 
     def _streams(self) -> list[Stream]:
         camera = self.profile.microscope.camera
-        patterns = self._order.sim_frames
+        patterns = self._plan.sim_frames
         streams = []
         for channel, spec in enumerate(self.profile.channels):
-            for position in range(self._order.positions):
+            for position in range(self._plan.positions):
                 predictor = self.models[spec.name].open()
                 self._predictors[channel, position] = predictor
                 capacity = max(predictor.window + self.options.patience + 2, self.options.warm_up)
@@ -135,20 +135,20 @@ class LiveSession:
 
     def _sim_comparison(self) -> SimComparison | None:
         """Conventional SIM of the first channel and position, where patterns are exposed."""
-        order, profile = self._order, self.profile
-        if not order.angles_rad:
+        plan, profile = self._plan, self.profile
+        if not plan.angles_rad:
             return None
         camera, optics, channel = profile.microscope.camera, profile.optics, profile.channels[0]
         assert channel.pattern_period_um is not None  # the profile has been checked
         return SimComparison(
-            (order.orientations, order.phases),
+            (plan.orientations, plan.phases),
             camera.frame_shape,
             incoherent_otf(optics.numerical_aperture, channel.emission_nm),
             optics.pixel_size_um,
-            nominal_carriers(order.angles_rad, channel.pattern_period_um),
+            nominal_carriers(plan.angles_rad, channel.pattern_period_um),
             offset_adu=camera.offset_adu,
             electrons_per_adu=camera.electrons_per_adu,
-            level=order.levels - 1,
+            level=plan.levels - 1,
             threads=self._engine.threads,
         )
 
@@ -165,8 +165,7 @@ class LiveSession:
     @property
     def interval_s(self) -> float:
         """Planned time between time points."""
-        exposing = self._order.exposures_per_time_point * self._order.exposure_ms / 1e3
-        return max(self._order.interval_s, exposing)
+        return self._plan.nominal_interval_s
 
     def grid(self, channel: int) -> Grid:
         """Sizes of the super-resolved images of a channel."""
@@ -305,7 +304,6 @@ class LiveSession:
 
     def _open_store(self, channel: int, position: int) -> ResultStore:
         name = self.channels[channel]
-        folder = name if self._order.positions == 1 else f"{name}_p{position}"
         predictor = self._predictors[channel, position]
         description = predictor.model.description() | {
             "channel": name,
@@ -315,7 +313,11 @@ class LiveSession:
             "scale_from": f"the first {self.options.warm_up} time points",
             "mode": "live",
         }
-        return ResultStore(self.out / RESULTS / folder, self.grid(channel), description)
+        return ResultStore(
+            self.out / RESULTS / self._plan.place_name(channel, position),
+            self.grid(channel),
+            description,
+        )
 
     def _rehearse(self) -> None:
         shape = self.profile.microscope.camera.frame_shape

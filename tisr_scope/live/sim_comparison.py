@@ -22,7 +22,7 @@ from jaxtyping import Float, UInt16
 
 from tisr_scope.errors import ReconstructionError
 from tisr_scope.live.stream import be_humble, describe, rate
-from tisr_scope.running_order.escalating_order import FrameInfo
+from tisr_scope.running_order.run_plan import FrameInfo
 from tisr_scope.sim.optics.otf import DetectionOtf
 from tisr_scope.sim.parameters.estimate import SimParameters, estimate_parameters
 from tisr_scope.sim.reconstruction.rolling import RollingReconstruction

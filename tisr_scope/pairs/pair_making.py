@@ -48,8 +48,8 @@ class PairSource:
     @property
     def name(self) -> str:
         """Of its pair."""
-        several = f"_p{self.position}" if self.recording.positions > 1 else ""
-        return f"{self.recording.name}_{self.channel_name}{several}"
+        place = self.recording.plan.place_name(self.channel, self.position)
+        return f"{self.recording.name}_{place}"
 
     @property
     def channel_name(self) -> str:

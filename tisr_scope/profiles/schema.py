@@ -228,6 +228,16 @@ class Profile(Frozen):
     model: str | None = None
     """Bundle used live."""
 
+    def timing(self, mode: Literal["paired", "timelapse"]) -> Paired | Timelapse | None:
+        """The section of a mode, if the profile has it."""
+        return self.paired if mode == "paired" else self.timelapse
+
+    def patterned(self, mode: Literal["paired", "timelapse"]) -> bool:
+        """Whether a mode exposes illumination patterns, instead of even light."""
+        if mode == "paired":
+            return self.paired is not None
+        return self.timelapse is not None and self.timelapse.widefield == "pattern_mean"
+
     @model_validator(mode="after")
     def _consistent(self) -> Profile:
         names = [c.name for c in self.channels]
@@ -235,9 +245,7 @@ class Profile(Frozen):
             raise ValueError(f"channel names must differ, got {names}")
         if self.paired is None and self.timelapse is None:
             raise ValueError("a profile needs 'paired', 'timelapse', or both")
-        patterned = self.paired is not None or (
-            self.timelapse is not None and self.timelapse.widefield == "pattern_mean"
-        )
+        patterned = self.patterned("paired") or self.patterned("timelapse")
         if patterned and self.illumination is None:
             raise ValueError("patterns are asked for, but there is no 'illumination'")
         if self.illumination is not None:

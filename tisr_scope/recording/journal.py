@@ -8,41 +8,32 @@ checksum tells whether it still is the frame the camera gave.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tisr_scope.errors import RecordingError
+from tisr_scope.running_order.run_plan import FrameInfo
 
 JOURNAL_NAME = "journal.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
-class JournalEntry:
-    """One recorded frame.
+class JournalEntry(FrameInfo):
+    """One recorded frame: what it is, and what was stored.
 
-    ``time_s`` counts from the start of the recording on the host's clock; ``dose_mj`` is the
-    energy that had left the laser at this position and channel; ``camera`` is what the camera
-    said about the frame; ``crc32`` is the checksum of the frame's bytes.
+    ``crc32`` is the checksum of the frame's bytes, ``camera`` what the camera said about it.
     """
 
-    t: int
-    channel: int
-    position: int
-    orientation: int
-    phase: int
-    level: int
-    time_s: float
-    power_mw: float
-    exposure_ms: float
-    dose_mj: float
     crc32: int
     camera: dict[str, Any]
 
-    @property
-    def index(self) -> tuple[int, int, int, int, int, int]:
-        """``(t, position, channel, orientation, phase, level)``."""
-        return (self.t, self.position, self.channel, self.orientation, self.phase, self.level)
+    @classmethod
+    def of(cls, frame: FrameInfo, crc32: int, camera: dict[str, Any]) -> JournalEntry:
+        """Entry of a frame that is on disk; its time is kept to the microsecond."""
+        return cls(
+            **asdict(replace(frame, time_s=round(frame.time_s, 6))), crc32=crc32, camera=camera
+        )
 
     def line(self) -> str:
         """The entry as one line of JSON, with its line end."""

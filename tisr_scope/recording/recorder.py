@@ -8,6 +8,7 @@ order, so that a missing frame can never shift the ones after it.  ome-writers l
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 import zlib
@@ -20,11 +21,10 @@ from jaxtyping import UInt16
 from ome_writers import AcquisitionSettings, Dimension, OmeZarrFormat, create_stream
 
 from tisr_scope.errors import BufferOverflow, DiskFull, RecordingError, TisrScopeError
-from tisr_scope.profiles.schema import Profile
 from tisr_scope.recording.frame_store import ZARR_NAME, array_paths, no_space_left, open_array
 from tisr_scope.recording.journal import JournalEntry
 from tisr_scope.recording.journal_writer import JournalWriter
-from tisr_scope.running_order.escalating_order import FrameInfo, RunningOrder
+from tisr_scope.running_order.run_plan import FrameInfo, RunPlan
 
 QUEUE_BYTES = 256 * 2**20
 GROUP = 16
@@ -41,7 +41,7 @@ class _Item:
     camera: dict[str, Any]
 
 
-def create_store(folder: Path, profile: Profile, order: RunningOrder) -> None:
+def create_store(folder: Path, plan: RunPlan) -> None:
     """Lay out the empty OME-Zarr of a recording, with pixel sizes, interval and SIM plan.
 
     Raises
@@ -49,19 +49,18 @@ def create_store(folder: Path, profile: Profile, order: RunningOrder) -> None:
     RecordingError, DiskFull
         If the file cannot be created.
     """
-    height, width = profile.microscope.camera.frame_shape
-    pixel = profile.optics.pixel_size_um
-    exposing_s = order.exposures_per_time_point * order.exposure_ms / 1e3
-    interval_s = max(order.interval_s, exposing_s)
+    height, width = plan.frame_shape
+    pixel = plan.profile.optics.pixel_size_um
+    interval_s = plan.nominal_interval_s
     dimensions = [
-        Dimension(name="t", count=order.time_points, type="time", unit="second", scale=interval_s),
-        Dimension(name="c", type="channel", coords=[c.name for c in order.channels]),
-        Dimension(name="sim", count=order.sim_frames, type="other"),
+        Dimension(name="t", count=plan.time_points, type="time", unit="second", scale=interval_s),
+        Dimension(name="c", type="channel", coords=[c.name for c in plan.channels]),
+        Dimension(name="sim", count=plan.sim_frames, type="other"),
         Dimension(name="y", count=height, type="space", unit="micrometer", scale=pixel),
         Dimension(name="x", count=width, type="space", unit="micrometer", scale=pixel),
     ]
-    if order.positions > 1:
-        names = [f"p{number}" for number in range(order.positions)]
+    if plan.positions > 1:
+        names = [f"p{number}" for number in range(plan.positions)]
         dimensions.insert(1, Dimension(name="p", type="position", coords=list(names)))
     settings = AcquisitionSettings(
         root_path=str(folder / ZARR_NAME),
@@ -75,11 +74,11 @@ def create_store(folder: Path, profile: Profile, order: RunningOrder) -> None:
             stream.set_global_metadata(
                 "tisr_scope",
                 {
-                    "mode": order.mode,
+                    "mode": plan.mode,
                     "sim_axis": ["orientation", "phase", "level"],
-                    "sim_shape": [order.orientations, order.phases, order.levels],
+                    "sim_shape": [plan.orientations, plan.phases, plan.levels],
                     "nominal_interval_s": interval_s,
-                    "exposure_ms": order.exposure_ms,
+                    "exposure_ms": plan.exposure_ms,
                 },
             )
     except Exception as error:
@@ -93,22 +92,20 @@ class Recorder:
     ----------
     folder : Path
         Folder of the recording, with its store already laid out.
-    order : RunningOrder
-        Where each frame belongs.
-    frame_shape : (height, width)
-        Shape every frame must have.
+    plan : RunPlan
+        Where each frame belongs, and its shape.
     """
 
-    def __init__(self, folder: Path, order: RunningOrder, frame_shape: tuple[int, int]) -> None:
+    def __init__(self, folder: Path, plan: RunPlan) -> None:
         self.folder = folder
         self.recorded = 0
-        self._order = order
-        self._shape = frame_shape
+        self._plan = plan
+        self._shape = plan.frame_shape
         self._arrays = [
-            open_array(path, write=True) for path in array_paths(folder, order.positions)
+            open_array(path, write=True) for path in array_paths(folder, plan.positions)
         ]
         self._journal = JournalWriter(folder)
-        frame_bytes = 2 * frame_shape[0] * frame_shape[1]
+        frame_bytes = 2 * math.prod(plan.frame_shape)
         self._queue: queue.Queue[_Item | None] = queue.Queue(max(8, QUEUE_BYTES // frame_bytes))
         self._error: TisrScopeError | None = None
         self._thread = threading.Thread(target=self._run, name="tisr-recorder", daemon=True)
@@ -176,33 +173,17 @@ class Recorder:
             pending = []
             for item in items:
                 info = item.info
-                sim = self._order.sim_index(info.orientation, info.phase, info.level)
+                sim = self._plan.sim_index(info.orientation, info.phase, info.level)
                 target = self._arrays[info.position][info.t, info.channel, sim]
                 pending.append(target.write(item.frame).commit)
             for write in pending:
                 write.result()
-            self._journal.append(_entry(item) for item in items)
+            self._journal.append(
+                JournalEntry.of(item.info, item.crc32, item.camera) for item in items
+            )
             self.recorded += len(items)
         except Exception as error:
             self._error = _disk_error(error, self.folder, self.recorded)
-
-
-def _entry(item: _Item) -> JournalEntry:
-    info = item.info
-    return JournalEntry(
-        t=info.t,
-        channel=info.channel,
-        position=info.position,
-        orientation=info.orientation,
-        phase=info.phase,
-        level=info.level,
-        time_s=round(info.time_s, 6),
-        power_mw=info.power_mw,
-        exposure_ms=info.exposure_ms,
-        dose_mj=info.dose_mj,
-        crc32=item.crc32,
-        camera=item.camera,
-    )
 
 
 def _disk_error(error: Exception, folder: Path, recorded: int) -> RecordingError:

@@ -22,12 +22,14 @@ from typing import Any, Self
 
 import numpy as np
 from jaxtyping import Float, UInt16
+from pydantic import TypeAdapter
 
-from tisr_scope.errors import RecordingError
+from tisr_scope.errors import ProfileError, RecordingError
 from tisr_scope.profiles.library import parse_profile
 from tisr_scope.profiles.schema import DeviceSetting, Profile
 from tisr_scope.recording.frame_store import ZARR_NAME, array_paths, open_array
 from tisr_scope.recording.journal import JOURNAL_NAME, JournalEntry, read_journal
+from tisr_scope.running_order.run_plan import Mode, RunPlan
 
 
 class Recording:
@@ -41,8 +43,10 @@ class Recording:
         Name of the folder.
     profile : Profile
         The profile as it was run.
-    mode : str
-        ``"paired"`` or ``"timelapse"``.
+    mode : {"paired", "timelapse"}
+        Section of the profile that was run.
+    plan : RunPlan
+        What that makes in numbers.
     settings : tuple of DeviceSetting
         Device settings applied on top of the profile's.
     journal : list of JournalEntry
@@ -55,7 +59,7 @@ class Recording:
         self,
         path: Path,
         profile: Profile,
-        mode: str,
+        mode: Mode,
         settings: tuple[DeviceSetting, ...],
         journal: list[JournalEntry],
     ) -> None:
@@ -65,14 +69,14 @@ class Recording:
         self.mode = mode
         self.settings = settings
         self.journal = journal
-        plan = profile.paired if mode == "paired" else profile.timelapse
-        if plan is None:
+        try:
+            self.plan = RunPlan(profile, mode)
+        except ProfileError as error:
             raise RecordingError(
-                f"the profile of the recording has no {mode!r} section",
+                f"the profile of the recording does not fit its frames: {error.what}",
                 where=str(path),
                 remedy="restore profile.yaml and provenance.json from a copy of the recording",
-            )
-        self._plan = plan
+            ) from error
         self.time_points = self._complete_time_points()
 
     @classmethod
@@ -94,7 +98,7 @@ class Recording:
         try:
             text = (path / "profile.yaml").read_text(encoding="utf-8")
             provenance = json.loads((path / "provenance.json").read_text(encoding="utf-8"))
-            mode = str(provenance["settings"]["mode"])
+            mode = TypeAdapter(Mode).validate_python(provenance["settings"]["mode"])
             settings = tuple(
                 DeviceSetting.model_validate(setting)
                 for setting in provenance["settings"]["device_settings"]
@@ -118,25 +122,17 @@ class Recording:
     @property
     def positions(self) -> int:
         """Number of stage positions, at least 1."""
-        return max(1, len(self.profile.positions))
+        return self.plan.positions
 
     @property
     def sim_shape(self) -> tuple[int, int, int]:
         """Numbers of orientations, phases and levels of one channel."""
-        illumination = self.profile.illumination
-        patterned = self.mode == "paired" or (
-            self.profile.timelapse is not None
-            and self.profile.timelapse.widefield == "pattern_mean"
-        )
-        if not patterned or illumination is None:
-            return (1, 1, 1)
-        levels = len(self.profile.channels[0].levels_mw) if self.mode == "paired" else 1
-        return (illumination.orientations, illumination.phases, levels)
+        return self.plan.sim_shape
 
     @property
     def frame_shape(self) -> tuple[int, int]:
         """Height and width of a frame in pixels."""
-        return self.profile.microscope.camera.frame_shape
+        return self.plan.frame_shape
 
     @property
     def pixel_size_um(self) -> float:
@@ -180,8 +176,7 @@ class Recording:
         """Mean measured time from one time point to the next; the planned one for a single."""
         times = self.times_s(channel, position)
         if len(times) < 2:
-            frames = int(np.prod(self.sim_shape)) * len(self.channels) * self.positions
-            return max(self._plan.interval_s, frames * self._plan.exposure_ms / 1e3)
+            return self.plan.nominal_interval_s
         return float((times[-1] - times[0]) / (len(times) - 1))
 
     # --------------------------------------------------------------------------------- frames
@@ -201,7 +196,7 @@ class Recording:
             stored = np.asarray(self._arrays[position][t, channel].read().result())
         except Exception as error:
             raise self._unreadable(t, str(error)) from error
-        expected = (int(np.prod(self.sim_shape)), *self.frame_shape)
+        expected = (self.plan.sim_frames, *self.frame_shape)
         if stored.shape != expected:
             raise self._unreadable(t, f"the profile describes {expected}, stored is {stored.shape}")
         return stored.reshape(*self.sim_shape, *self.frame_shape)
@@ -235,9 +230,8 @@ class Recording:
         RecordingError
             With the first frame that is missing or differs.
         """
-        _, phases, levels = self.sim_shape
         for entry in self.journal:
-            sim = (entry.orientation * phases + entry.phase) * levels + entry.level
+            sim = self.plan.sim_index(entry.orientation, entry.phase, entry.level)
             try:
                 array = self._arrays[entry.position]
                 frame = np.asarray(array[entry.t, entry.channel, sim].read().result())
@@ -269,7 +263,7 @@ class Recording:
 
     def _complete_time_points(self) -> int:
         """Number of time points, from the first on, with every frame in the journal."""
-        expected = int(np.prod(self.sim_shape)) * len(self.channels) * self.positions
+        expected = self.plan.exposures_per_time_point
         seen: dict[int, set[tuple[int, ...]]] = {}
         for entry in self.journal:
             seen.setdefault(entry.t, set()).add(entry.index)

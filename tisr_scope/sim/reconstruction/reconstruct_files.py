@@ -164,7 +164,7 @@ def reconstruct_recording(
     for done, (channel, position) in enumerate(jobs):
         if progress:
             progress(done, len(jobs))
-        name = recording.channels[channel] + (f"_p{position}" if recording.positions > 1 else "")
+        name = recording.plan.place_name(channel, position)
         frames = np.stack(
             [
                 recording.electrons(recording.frames(t, channel, position)[:, :, -1])
