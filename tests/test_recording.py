@@ -21,10 +21,11 @@ import zarr
 from bench import bench_profile, expected_frames, light_is_off
 
 from tisr_scope.acquisition.acquire import acquire
+from tisr_scope.disk import no_space_left
 from tisr_scope.errors import BufferOverflow, DiskFull, RecordingError
 from tisr_scope.profiles.library import profile_yaml
 from tisr_scope.profiles.schema import DeviceSetting
-from tisr_scope.recording import frame_store as store
+from tisr_scope.recording.frame_store import array_paths, open_array
 from tisr_scope.recording.journal import JournalEntry, read_journal
 from tisr_scope.recording.recorder import Recorder, create_store
 from tisr_scope.recording.recording import Recording
@@ -229,7 +230,7 @@ def test_killed_at_any_moment(tmp_path: Path) -> None:
         assert count > 10 and recording.time_points == count // 18
         assert recording.summary is None
         sequence = expected_frames(recording.profile, "paired")
-        stored = store.open_array(folder / "out" / "recording.ome.zarr" / "0")
+        stored = open_array(folder / "out" / "recording.ome.zarr" / "0")
         for entry in recording.journal:
             sim = (entry.orientation * 3 + entry.phase) * 3 + entry.level
             assert np.array_equal(stored[entry.t, 0, sim].read().result(), next(sequence))
@@ -282,12 +283,12 @@ def test_full_disk(small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_full_disk_in_words() -> None:
-    assert store.no_space_left(OSError(errno.ENOSPC, "x"))
+    assert no_space_left(OSError(errno.ENOSPC, "x"))
     try:
         raise ValueError("write failed") from OSError(errno.ENOSPC, "x")
     except ValueError as error:
-        assert store.no_space_left(error)
-    assert not store.no_space_left(ValueError("something else"))
+        assert no_space_left(error)
+    assert not no_space_left(ValueError("something else"))
 
 
 # ---------------------------------------------------------------------------------- writer
@@ -329,7 +330,7 @@ def test_a_slow_disk_is_waited_for_then_reported(
 def test_journal_follows_the_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A line is written only when its chunk can be read back."""
     recorder, infos = _recorder(tmp_path)
-    array = store.open_array(store.array_paths(tmp_path, 1)[0])
+    array = open_array(array_paths(tmp_path, 1)[0])
     write = recorder._journal.append
     checked = []
 

@@ -9,7 +9,20 @@ from pathlib import Path
 
 from tisr_scope.errors import DiskFull
 
-FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+# tensorstore reports a full disk as a ValueError with the system's message.
+_FULL_WORDS = ("No space left", "RESOURCE_EXHAUSTED", "Disk quota exceeded")
+
+
+def no_space_left(error: BaseException | None) -> bool:
+    """Whether an error, or what caused it, is a full disk, a used-up quota or a file too large."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            return True
+        if any(words in str(error) for words in _FULL_WORDS):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 @contextmanager
@@ -38,7 +51,7 @@ def writing(path: Path, what: str = "images") -> Iterator[Path]:
         yield temporary
         temporary.replace(path)
     except OSError as error:
-        if error.errno in FULL:
+        if no_space_left(error):
             raise DiskFull(
                 f"no space left for {what}",
                 where=str(path),

@@ -14,7 +14,6 @@ Frames that were skipped take no place: the journal says which time point each i
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 from collections.abc import Mapping
@@ -26,6 +25,7 @@ import numpy as np
 import tensorstore as ts
 from jaxtyping import Float
 
+from tisr_scope.disk import no_space_left
 from tisr_scope.errors import DiskFull, RecordingError
 from tisr_scope.inference.result_arrays import (
     INTENSITY_OFFSET,
@@ -281,9 +281,7 @@ def open_results(folder: Path) -> StoredResults:
 
 def disk_error(error: Exception, folder: Path) -> RecordingError:
     """A full disk or another failure to write, in words."""
-    full = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
-    # tensorstore reports a full disk as a ValueError with the system's message.
-    if full or "No space left" in str(error) or "RESOURCE_EXHAUSTED" in str(error):
+    if no_space_left(error):
         return DiskFull(
             "no space is left for super-resolved frames",
             where=str(folder),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -41,13 +40,3 @@ def write_interval(folder: Path, positions: int, interval_s: float) -> None:
             for dataset in image["datasets"]:
                 dataset["coordinateTransformations"][0]["scale"][0] = interval_s
         write_json(path, content)
-
-
-def no_space_left(error: BaseException | None) -> bool:
-    """Whether an error, or what caused it, is a full disk."""
-    while error is not None:
-        full = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
-        if full or "No space left" in str(error) or "RESOURCE_EXHAUSTED" in str(error):
-            return True
-        error = error.__cause__ or error.__context__
-    return False

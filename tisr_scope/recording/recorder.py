@@ -20,8 +20,9 @@ import numpy as np
 from jaxtyping import UInt16
 from ome_writers import AcquisitionSettings, Dimension, OmeZarrFormat, create_stream
 
+from tisr_scope.disk import no_space_left
 from tisr_scope.errors import BufferOverflow, DiskFull, RecordingError, TisrScopeError
-from tisr_scope.recording.frame_store import ZARR_NAME, array_paths, no_space_left, open_array
+from tisr_scope.recording.frame_store import ZARR_NAME, array_paths, open_array
 from tisr_scope.recording.journal import JournalEntry
 from tisr_scope.recording.journal_writer import JournalWriter
 from tisr_scope.running_order.run_plan import FrameInfo, RunPlan

@@ -8,7 +8,6 @@ would else go on with a weight of any size, and PyTorch reads such a file withou
 from __future__ import annotations
 
 import copy
-import errno
 import hashlib
 import io
 import os
@@ -22,6 +21,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
+from tisr_scope.disk import no_space_left
 from tisr_scope.errors import TrainingError
 
 VERSION = 2
@@ -67,7 +67,7 @@ def write_atomic(path: Path, content: bytes | memoryview, *, previous: Path | No
         partial.replace(path)
     except OSError as error:
         partial.unlink(missing_ok=True)
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        full = no_space_left(error)
         raise TrainingError(
             "the disk is full" if full else f"the file cannot be written: {error.strerror}",
             where=str(path),
