@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,13 @@ def recorded_frames(recording: Recording) -> list[np.ndarray]:
         for c in range(len(recording.channels))
         for frame in recording.frames(t, c, p).reshape(-1, *recording.frame_shape)
     ]
+
+
+def child_environment() -> dict[str, str]:
+    """Environment of a Python process that can import the bench and the package."""
+    paths = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+    paths += [p for p in (os.environ.get("PYTHONPATH"),) if p]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def light_is_off() -> bool:

@@ -485,3 +485,13 @@ def test_resume_refuses_another_run(tmp_path: Path) -> None:
         acquire(profile, tmp_path / "out", "timelapse", resume=True)
     with pytest.raises(RecordingError, match="not a recording"):
         acquire(profile, tmp_path / "elsewhere", "paired", resume=True)
+
+
+def test_a_folder_given_relative_to_the_parent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    profile = bench_profile(tmp_path)
+    (tmp_path / "inside").mkdir()
+    monkeypatch.chdir(tmp_path / "inside")
+    acquire(profile, Path("../out"), "paired")
+    assert Recording.open(Path("../out")).verify() == 36

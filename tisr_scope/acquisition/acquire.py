@@ -249,7 +249,7 @@ def _run(
     begun = time.perf_counter()
     error: BaseException | None = None
     try:
-        with light_off_afterwards(microscope.light_off, cancel):
+        with light_off_afterwards(microscope.light_off, cancel, microscope.lock_dark):
             _play(microscope, engine, plan, first, cancel)
     except BaseException as raised:
         error = raised

@@ -8,6 +8,8 @@ error that names the device and the remedy; nothing is only logged.
 from __future__ import annotations
 
 import gc
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -109,6 +111,7 @@ class Microscope:
         self.profile = profile
         self.config = config
         self.guard = LightGuard(profile)
+        self._locked = threading.Event()
 
     @classmethod
     def open(
@@ -234,6 +237,8 @@ class Microscope:
         """
         if (device, prop) in self.guard.limits:
             self.guard.check(device, prop, float(value))
+            if float(value) != 0:
+                self._require_unlocked()
         try:
             self.core.setProperty(device, prop, value)
             self.core.waitForDevice(device)
@@ -304,6 +309,8 @@ class Microscope:
     def set_shutter(self, is_open: bool) -> None:
         """Open or close the shutter, if the profile names one."""
         shutter = self.profile.microscope.shutter
+        if is_open:
+            self._require_unlocked()
         if shutter is not None:
             with self._or_say(f"shutter {shutter!r} did not {'open' if is_open else 'close'}"):
                 self.core.setShutterOpen(shutter, is_open)
@@ -377,6 +384,46 @@ class Microscope:
         """Clock of a sample that does not live in real time, else None."""
         return SampleClock.of_core(self.core)
 
+    def _require_unlocked(self) -> None:
+        if self._locked.is_set():
+            raise MicroscopeError(
+                "the light is locked off, because the run is being ended",
+                where=self.config,
+                remedy="go on with --resume",
+            )
+
+    def lock_dark(self, patience_s: float = 1.0) -> list[str]:
+        """Turn the light off for good, from any thread, whatever else is going on.
+
+        Every laser and the shutter have a thread of their own, so that a device that does not
+        answer keeps no other one lit.
+
+        Returns
+        -------
+        list of str
+            What could not be turned off within ``patience_s``.
+        """
+        self._locked.set()
+        problems: list[str] = []
+        steps = [partial(self._laser_off, *key) for key in self.guard.lasers]
+        threads = [
+            threading.Thread(target=self._try, args=(problems, step), daemon=True)
+            for step in (partial(self.set_shutter, False), *steps)
+        ]
+        for thread in threads:
+            thread.start()
+        deadline = time.monotonic() + patience_s
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        silent = sum(thread.is_alive() for thread in threads)
+        return problems + ([f"{silent} device(s) did not answer"] if silent else [])
+
+    def _laser_off(self, device: str, prop: str) -> None:
+        with suppress(Exception):
+            if self.core.isPropertySequenceable(device, prop):
+                self.core.stopPropertySequence(device, prop)
+        self.set_property(device, prop, 0)
+
     def light_off(self) -> None:
         """Stop sequences, close the shutter and set every laser to zero.
 
@@ -388,17 +435,13 @@ class Microscope:
             If a laser or the shutter could not be turned off.
         """
         problems: list[str] = []
-        lasers = {(c.laser.device, c.laser.property) for c in self.profile.channels}
         # A camera or a sequence that does not stop is not light; a laser left on is.
         with suppress(Exception):
             if self.core.isSequenceRunning():
                 self.core.stopSequenceAcquisition()
         self._try(problems, partial(self.set_shutter, False))
-        for device, prop in sorted(lasers):
-            with suppress(Exception):
-                if self.core.isPropertySequenceable(device, prop):
-                    self.core.stopPropertySequence(device, prop)
-            self._try(problems, partial(self.set_property, device, prop, 0))
+        for key in self.guard.lasers:
+            self._try(problems, partial(self._laser_off, *key))
         if problems:
             raise MicroscopeError(
                 f"light may still be on: {'; '.join(problems)}",

@@ -9,17 +9,13 @@ laser needs a hardware gate (camera exposure output, watchdog or interlock).
 from __future__ import annotations
 
 import atexit
-import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType
-from typing import Any
 
+from tisr_scope.cancel import cancellable, uninterrupted
 from tisr_scope.errors import LightLimitExceeded
 from tisr_scope.profiles.schema import Profile
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class LightGuard:
@@ -101,32 +97,27 @@ class DoseMeter:
 
 
 @contextmanager
-def light_off_afterwards(light_off: Callable[[], None], cancel: threading.Event) -> Iterator[None]:
+def light_off_afterwards(
+    light_off: Callable[[], None], cancel: threading.Event, dark: Callable[[], object]
+) -> Iterator[None]:
     """Call ``light_off`` however the block ends, and turn signals into a clean cancel.
 
-    The first Ctrl-C or SIGTERM sets ``cancel``: the run stops after the current exposure and
-    every recorded frame is kept.  A second one interrupts at once.  Signals can only be caught
-    in the main thread; elsewhere the caller holds ``cancel``.
+    Parameters
+    ----------
+    light_off : callable
+        Turns everything off and says what it could not.
+    cancel : threading.Event
+        Set by a first signal (:mod:`tisr_scope.cancel`).
+    dark : callable
+        Turns the light off for good from any thread, called at a second signal.
     """
-
-    def on_signal(_number: int, _frame: FrameType | None) -> None:
-        if cancel.is_set():
-            raise KeyboardInterrupt
-        cancel.set()
-
-    previous: dict[signal.Signals, Any] = {}
-    if threading.current_thread() is threading.main_thread():
-        previous = {number: signal.signal(number, on_signal) for number in _SIGNALS}
-    atexit.register(light_off)
-    try:
-        yield
-    finally:
+    with cancellable(cancel, dark=dark):
+        atexit.register(light_off)
         try:
-            # An impatient second Ctrl-C must not leave the last laser on.
-            for number in previous:
-                signal.signal(number, signal.SIG_IGN)
-            light_off()
+            yield
         finally:
-            atexit.unregister(light_off)
-            for number, handler in previous.items():
-                signal.signal(number, handler)
+            try:
+                with uninterrupted():
+                    light_off()
+            finally:
+                atexit.unregister(light_off)

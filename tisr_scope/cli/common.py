@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,6 +21,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from tisr_scope import cancel
 from tisr_scope.profiles.schema import DeviceSetting
 
 out = Console()
@@ -74,26 +74,9 @@ def progress_bar(label: str, *, shown: bool = True) -> Iterator[Callable[[int, i
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-@contextmanager
-def cancellable(*, quiet: bool = False) -> Iterator[threading.Event]:
-    """Event set by the first Ctrl-C or SIGTERM; a second Ctrl-C interrupts at once."""
-    cancel = threading.Event()
-
-    def ask(number: int, frame: Any) -> None:
-        if cancel.is_set():
-            if number == signal.SIGINT:
-                raise KeyboardInterrupt
-            return  # launchers repeat SIGTERM while a checkpoint is being written
-        if not quiet:
-            err.print("stopping cleanly; press Ctrl-C again to stop at once")
-        cancel.set()
-
-    before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield cancel
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def cancellable(*, quiet: bool = False) -> AbstractContextManager[threading.Event]:
+    """Event set by the first signal to stop, which is acknowledged unless ``quiet``."""
+    return cancel.cancellable(tell=None if quiet else err.print)
 
 
 def tell_pair_quality(pairs: Path, *, kept: bool = False) -> None:

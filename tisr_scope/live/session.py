@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float, UInt16
 
 from tisr_scope.acquisition.acquire import AcquisitionSummary, acquire
+from tisr_scope.cancel import cancellable
 from tisr_scope.errors import RecordingError, TisrScopeError
 from tisr_scope.inference.predictor import Model, StreamPredictor, load_models
 from tisr_scope.inference.result_arrays import Grid
@@ -325,6 +326,11 @@ class LiveSession:
             model.rehearse(shape)
 
     def _run(self) -> None:
+        # Every run is asked to stop by signals, the second one in a window as well.
+        with cancellable(self._cancel):
+            self._record_and_infer()
+
+    def _record_and_infer(self) -> None:
         try:
             self._engine.wait_ready()
             self._phase = "recording"

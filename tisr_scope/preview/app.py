@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tisr_scope.cancel import signalled
 from tisr_scope.errors import DisplayError
 
 if TYPE_CHECKING:
@@ -163,6 +164,13 @@ def show(session: Session, *, close_when_done: bool = False, picture: Path | Non
         # Also lets Python see Ctrl-C: Qt's event loop alone never returns to the interpreter.
         heartbeat = QTimer(interval=200)
         heartbeat.timeout.connect(collect)
+
+        def close_if_asked() -> None:
+            if signalled():
+                heartbeat.stop()
+                window.close()
+
+        heartbeat.timeout.connect(close_if_asked)
         heartbeat.start()
         app.exec()
         heartbeat.stop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,9 @@ def array_paths(folder: Path, positions: int) -> list[Path]:
 
 def open_array(path: Path, *, write: bool = False) -> Any:
     """Open a stored array, shape (t, channel, sim, y, x), as a tensorstore."""
+    plain = os.path.abspath(path)  # noqa: PTH100 - a path with ".." is refused by tensorstore
     return ts.open(
-        {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(path)}},
+        {"driver": "zarr3", "kvstore": {"driver": "file", "path": plain}},
         open=True,
         read=True,
         write=write,
