@@ -11,13 +11,8 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from tisr_scope.bundles import bundle as module
-from tisr_scope.bundles.bundle import (
-    Bundle,
-    BundleOptics,
-    load_bundle,
-    save_bundle,
-    write_calibration,
-)
+from tisr_scope.bundles.bundle import Bundle, load_bundle, save_bundle, write_calibration
+from tisr_scope.bundles.bundle_description import BundleOptics
 from tisr_scope.errors import BundleError
 from tisr_scope.networks.config import small
 from tisr_scope.networks.dpa_tisr import DpaTisr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import subprocess
 import sys
@@ -120,3 +121,41 @@ def test_errors_are_words_not_tracebacks(
     assert message in " ".join(printed.split())
     assert "what to do" in printed
     assert "Traceback" not in printed
+
+
+@pytest.mark.parametrize("option", ["-h", "--help"])
+@pytest.mark.parametrize("verb", [[], ["infer"], ["profiles", "explain"]])
+def test_help_by_either_name(verb: list[str], option: str) -> None:
+    result = CliRunner().invoke(app, [*verb, option])
+    assert result.exit_code == 0
+    assert "Usage" in result.output
+
+
+def test_version_is_that_of_the_package() -> None:
+    result = CliRunner().invoke(app, ["--version"])
+    assert result.output.split() == ["tisr_scope", importlib.metadata.version("tisr-scope")]
+
+
+@pytest.mark.parametrize("verb", [["models", "list"], ["models", "architectures"]])
+def test_tables_need_no_network_library(verb: list[str]) -> None:
+    code = (
+        "import sys; from typer.testing import CliRunner; from tisr_scope.cli import app; "
+        f"result = CliRunner().invoke(app, {verb!r}); assert result.exit_code == 0, result; "
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_folder_the_system_refuses_is_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", "//server/share/x")
+
+    monkeypatch.setattr("tisr_scope.cli.app", refuse)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    told = capsys.readouterr().err
+    assert ended.value.code == 1
+    assert "//server/share/x" in told
+    assert "Permission denied" in told

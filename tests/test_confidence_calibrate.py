@@ -10,7 +10,8 @@ import pytest
 import torch
 from synthetic_pairs import PIXEL_UM, RULE, bilinear_network, stack, write_pairs
 
-from tisr_scope.bundles.bundle import BundleOptics, load_bundle, save_bundle
+from tisr_scope.bundles.bundle import load_bundle, save_bundle
+from tisr_scope.bundles.bundle_description import BundleOptics
 from tisr_scope.bundles.optics_domain import KnownOptics
 from tisr_scope.confidence.calibrate import CalibrationReport, calibrate, load_subsets
 from tisr_scope.confidence.calibration import Use, apply_calibration, load_calibration

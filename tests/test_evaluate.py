@@ -13,7 +13,8 @@ from scipy.ndimage import gaussian_filter
 from skimage.metrics import peak_signal_noise_ratio
 from synthetic_pairs import RULE, bilinear_network, stack, write_pairs
 
-from tisr_scope.bundles.bundle import BundleOptics, save_bundle
+from tisr_scope.bundles.bundle import save_bundle
+from tisr_scope.bundles.bundle_description import BundleOptics
 from tisr_scope.errors import DataError
 from tisr_scope.evaluation.evaluate import SIM, WIDEFIELD, enlarge, evaluate
 from tisr_scope.evaluation.judging import SUCCESSIVE

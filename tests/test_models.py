@@ -13,7 +13,8 @@ import torch
 from test_released_fixtures import FOLDER, NAMES, weights
 from typer.testing import CliRunner
 
-from tisr_scope.bundles.bundle import BundleOptics, load_bundle, save_bundle
+from tisr_scope.bundles.bundle import load_bundle, save_bundle
+from tisr_scope.bundles.bundle_description import BundleOptics
 from tisr_scope.bundles.model_import import import_checkpoint, parse_optics
 from tisr_scope.cli import app
 from tisr_scope.errors import BundleError

@@ -10,7 +10,8 @@ import pytest
 import tifffile
 from synthetic_pairs import PIXEL_UM, RULE, bilinear_network, write_pairs
 
-from tisr_scope.bundles.bundle import BundleOptics, load_bundle, save_bundle
+from tisr_scope.bundles.bundle import load_bundle, save_bundle
+from tisr_scope.bundles.bundle_description import BundleOptics
 from tisr_scope.bundles.optics_domain import KnownOptics, optics_differ, optics_unknown
 from tisr_scope.confidence.calibrate import calibrate
 from tisr_scope.confidence.fine_tuning import FineTuning

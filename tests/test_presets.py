@@ -8,8 +8,10 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from tisr_scope.errors import BundleError
-from tisr_scope.networks.architecture_table import PAPER_MILLIONS, build
+from tisr_scope.networks.architecture_table import COLUMNS, PAPER_MILLIONS, build
+from tisr_scope.networks.architecture_table import rows as table
 from tisr_scope.networks.architecture_table import size as architecture_size
+from tisr_scope.networks.architectures import listed as shipped_table
 from tisr_scope.networks.baselines.vrt import VrtConfig
 from tisr_scope.networks.config import DpaTisrConfig
 from tisr_scope.networks.dpa_tisr import parameter_count
@@ -155,3 +157,9 @@ def test_choices_reach_the_network():
         assert (architecture.upscale, architecture.bayesian) == (3, True)
     with pytest.raises(BundleError, match="choose one of small"):
         preset("smal")
+
+
+def test_the_shipped_table_is_the_one_of_the_networks() -> None:
+    columns, rows = shipped_table()
+    assert tuple(columns) == COLUMNS
+    assert [tuple(row) for row in rows] == table()

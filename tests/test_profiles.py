@@ -77,7 +77,7 @@ def test_shipped_profiles_load_and_survive_yaml() -> None:
         ({"channels__0__levels_mw": [5]}, "levels_mw"),
         ({"channels__0__levels_mw": [5, 5]}, "rise strictly"),
         ({"channels__0__levels_mw": [5, 1]}, "rise strictly"),
-        ({"channels__0__levels_mw": [0, 1]}, "levels_mw.0"),
+        ({"channels__0__levels_mw": [0, 1]}, "levels_mw[1]: must be greater than 0"),
         ({"channels__0__pattern_period_um": 0.15}, "no such interference pattern"),
         ({"channels__0__pattern_period_um": None}, "needs pattern_period_um"),
         ({"illumination__phases": 2}, "phases"),

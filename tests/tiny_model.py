@@ -6,7 +6,8 @@ from pathlib import Path
 
 import torch
 
-from tisr_scope.bundles.bundle import Bundle, BundleOptics, save_bundle
+from tisr_scope.bundles.bundle import Bundle, save_bundle
+from tisr_scope.bundles.bundle_description import BundleOptics
 from tisr_scope.networks.config import small
 from tisr_scope.networks.dpa_tisr import DpaTisr
 from tisr_scope.normalise import Normalisation

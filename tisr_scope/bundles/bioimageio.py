@@ -20,8 +20,8 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from tisr_scope.bundles.bundle import CARD, Bundle
-from tisr_scope.bundles.bundle_files import CHECK, problems
+from tisr_scope.bundles.bundle import Bundle
+from tisr_scope.bundles.bundle_description import CARD, CHECK, problems
 from tisr_scope.errors import BundleError
 from tisr_scope.networks.config import DpaTisrConfig
 from tisr_scope.networks.dpa_tisr import DpaTisr

@@ -30,7 +30,7 @@ from pydantic import ValidationError
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from tisr_scope.bundles.bundle_files import (
+from tisr_scope.bundles.bundle_description import (
     CALIBRATION,
     CARD,
     CHECK,
@@ -39,31 +39,17 @@ from tisr_scope.bundles.bundle_files import (
     WEIGHTS,
     BundleOptics,
     Description,
-    check_finite,
+    find_bundle,
     problems,
     read_calibration,
     read_description,
-    read_weights,
-    replace,
-    write,
 )
+from tisr_scope.bundles.bundle_files import check_finite, read_weights, replace, write
 from tisr_scope.errors import BundleError
 from tisr_scope.networks.assembled import assembled
 from tisr_scope.networks.config import DpaTisrConfig
 from tisr_scope.networks.dpa_tisr import DpaTisr
 from tisr_scope.normalise import Normalisation
-from tisr_scope.profiles.library import shipped_folder
-
-__all__ = [
-    "CARD",
-    "Bundle",
-    "BundleOptics",
-    "bundle_names",
-    "find_bundle",
-    "load_bundle",
-    "save_bundle",
-    "write_calibration",
-]
 
 CHECK_TOLERANCE = 1e-3
 _MISFIT = "the architecture in model.yaml is not the one these weights were trained with"
@@ -162,38 +148,6 @@ class Bundle:
                 "try --device cpu, then another version of torch",
             )
         return difference
-
-
-def bundle_names() -> list[str]:
-    """Names of the shipped bundles."""
-    return sorted(p.parent.name for p in shipped_folder("models").glob(f"*/{DESCRIPTION}"))
-
-
-def find_bundle(name_or_path: str | Path) -> Path:
-    """Folder of a bundle given by path or by the name of a shipped one.
-
-    Raises
-    ------
-    BundleError
-        If there is neither.
-    """
-    path = Path(name_or_path)
-    if (path / DESCRIPTION).is_file():
-        return path
-    shipped = shipped_folder("models") / str(name_or_path)
-    if len(path.parts) == 1 and (shipped / DESCRIPTION).is_file():
-        return shipped
-    if path.is_dir():
-        raise BundleError(
-            f"the folder is no model bundle: it has no {DESCRIPTION}",
-            where=str(path),
-            remedy=f"give the folder that holds {DESCRIPTION} and {WEIGHTS}",
-        )
-    shipped_names = ", ".join(bundle_names()) or "none are shipped"
-    raise BundleError(
-        f"there is no model bundle {str(name_or_path)!r}",
-        remedy=f"give the folder of a bundle, or the name of a shipped one: {shipped_names}",
-    )
 
 
 def load_bundle(name_or_path: str | Path) -> Bundle:

@@ -13,7 +13,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from tisr_scope.bundles.bundle import Bundle, save_bundle
-from tisr_scope.bundles.bundle_files import BundleOptics, problems
+from tisr_scope.bundles.bundle_description import BundleOptics, problems
 from tisr_scope.bundles.published import EVERYWHERE, read_published
 from tisr_scope.errors import BundleError
 from tisr_scope.networks.config import DropoutPlace

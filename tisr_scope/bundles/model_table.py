@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from tisr_scope.bundles.bundle import Bundle
-from tisr_scope.bundles.bundle_files import WEIGHTS
-from tisr_scope.networks.dpa_tisr import parameter_count
+from tisr_scope.bundles.bundle_description import (
+    CALIBRATION,
+    DESCRIPTION,
+    WEIGHTS,
+    find_bundle,
+    read_calibration,
+    read_description,
+    stored_parameters,
+)
+
+if TYPE_CHECKING:
+    from tisr_scope.bundles.bundle import Bundle
 
 COLUMNS = (
     "model",
@@ -21,12 +31,19 @@ COLUMNS = (
 )
 
 
-def model_row(bundle: Bundle) -> tuple[str, ...]:
-    """One bundle in words, in the order of :data:`COLUMNS`.
+def model_row(name_or_path: str | Path) -> tuple[str, ...]:
+    """One bundle in words, in the order of :data:`COLUMNS`; its weights are not read.
 
     Figures are those measured on recordings that nothing was fitted to.
+
+    Raises
+    ------
+    BundleError
+        If there is no such bundle, or its description cannot be read.
     """
-    training, calibration = bundle.training, bundle.calibration or {}
+    folder = find_bundle(name_or_path)
+    bundle = read_description(folder / DESCRIPTION)
+    training, calibration = bundle.training, read_calibration(folder / CALIBRATION) or {}
     recordings = training.get("recordings")
     counted = len(recordings["train"]) if isinstance(recordings, dict) else 0
     trained = f"{counted} recordings" if counted else "said in its card"
@@ -36,13 +53,12 @@ def model_row(bundle: Bundle) -> tuple[str, ...]:
     optics = bundle.optics
     if optics is not None:
         trained += f", NA {optics.numerical_aperture:g}, {1e3 * optics.pixel_size_um:.1f} nm px"
-    megabytes = (bundle.path / WEIGHTS).stat().st_size / 2**20
     return (
         bundle.name,
         trained,
-        f"x{bundle.config.upscale}",
-        f"{parameter_count(bundle.network()):,}",
-        f"{megabytes:.1f} MiB",
+        f"x{bundle.architecture.upscale}",
+        f"{stored_parameters(folder / WEIGHTS):,}",
+        f"{(folder / WEIGHTS).stat().st_size / 2**20:.1f} MiB",
         _psnr(calibration),
         _errors(calibration),
         bundle.licence,
@@ -68,7 +84,7 @@ def facts(bundle: Bundle) -> dict[str, str]:
         "dropout": f"{bundle.config.dropout_rate:g} in "
         + (", ".join(bundle.config.dropout_in) or "no stage"),
         "confidence": "calibrated" if bundle.calibration else "uncalibrated",
-        "weights": f"{parameter_count(bundle.network()):,} values",
+        "weights": f"{stored_parameters(bundle.path / WEIGHTS):,} values",
         "SHA-256": bundle.weights_hash,
     }
     return {name: str(value) for name, value in told.items() if value is not None}

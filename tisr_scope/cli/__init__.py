@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 from rich.markup import escape
@@ -21,10 +23,28 @@ app = typer.Typer(
     help="Live super-resolution with calibrated confidence for SIM microscopes.",
     epilog="Start with: tisr demo",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"tisr_scope {version('tisr-scope')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _tisr(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """Options of the command itself."""
+
+
 for verb in (
     microscope_verbs.demo,
     microscope_verbs.acquire,
@@ -52,5 +72,16 @@ def main() -> None:
     try:
         app()
     except TisrScopeError as error:
-        err.print(f"[bold red]error[/bold red] {escape(str(error))}", highlight=False)
-        sys.exit(1)
+        _end(str(error))
+    except OSError as error:
+        # Not every path is looked at before it is used; the system's words say which one and why.
+        where = f"\n  where: {error.filename}" if error.filename else ""
+        _end(
+            f"{error.strerror or error}{where}\n"
+            "  what to do: check that the path exists, is reachable, and may be read and written"
+        )
+
+
+def _end(message: str) -> None:
+    err.print(f"[bold red]error[/bold red] {escape(message)}", highlight=False)
+    sys.exit(1)

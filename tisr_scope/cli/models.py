@@ -36,9 +36,9 @@ def models_list(
     `tisr models list runs/first/bundle models/mine --markdown`
     """
     from tisr_scope.bundles import model_table
-    from tisr_scope.bundles.bundle import bundle_names, load_bundle
+    from tisr_scope.bundles.bundle_description import bundle_names
 
-    rows = [model_table.model_row(load_bundle(name)) for name in models or bundle_names()]
+    rows = [model_table.model_row(name) for name in models or bundle_names()]
     _show(model_table.COLUMNS, rows, markdown=markdown)
 
 
@@ -52,9 +52,10 @@ def models_architectures(
 
     Example: `tisr models architectures`
     """
-    from tisr_scope.networks import architecture_table
+    from tisr_scope.networks.architectures import listed
 
-    _show(architecture_table.COLUMNS, architecture_table.rows(), markdown=markdown)
+    columns, rows = listed()
+    _show(columns, rows, markdown=markdown)
 
 
 def _show(columns: Sequence[str], rows: Sequence[Sequence[str]], *, markdown: bool) -> None:
@@ -75,7 +76,8 @@ def models_show(model: ModelArg) -> None:
 
     Example: `tisr models show microtubules_small`
     """
-    from tisr_scope.bundles.bundle import CARD, load_bundle
+    from tisr_scope.bundles.bundle import load_bundle
+    from tisr_scope.bundles.bundle_description import CARD
     from tisr_scope.bundles.model_table import facts
 
     bundle = load_bundle(model)

@@ -10,7 +10,8 @@ from typing import Literal
 
 import torch
 
-from tisr_scope.bundles.bundle import CARD, Bundle, load_bundle, save_bundle, write_calibration
+from tisr_scope.bundles.bundle import Bundle, load_bundle, save_bundle, write_calibration
+from tisr_scope.bundles.bundle_description import CARD
 from tisr_scope.bundles.optics_domain import KnownOptics, optics_differ
 from tisr_scope.confidence.calibration import Calibration, IntervalCalibration, Use
 from tisr_scope.confidence.calibration_report import card_text, write_report

@@ -22,7 +22,8 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from tisr_scope.bundles.bundle import find_bundle, load_bundle
+from tisr_scope.bundles.bundle import load_bundle
+from tisr_scope.bundles.bundle_description import find_bundle
 from tisr_scope.confidence.credible_interval import half_width
 from tisr_scope.confidence.expected_calibration_error import Reliability, inside_interval
 from tisr_scope.demo.demo_figure import DemoImages, summary_figure

@@ -9,12 +9,14 @@ frames allow, and is smaller.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from functools import cache
 
 import torch
 from torch import nn
 
+from tisr_scope.networks.architectures import LISTED
 from tisr_scope.networks.baselines.vrt import Vrt, VrtConfig
 from tisr_scope.networks.dpa_tisr import DpaTisr, parameter_count
 from tisr_scope.networks.presets import PRESETS, Architecture, preset
@@ -94,3 +96,9 @@ def rows() -> list[tuple[str, ...]]:
             )
         )
     return table
+
+
+if __name__ == "__main__":
+    LISTED.write_text(
+        json.dumps({"columns": COLUMNS, "rows": rows()}, indent=1) + "\n", encoding="utf-8"
+    )

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
 from tisr_scope.networks.activation_checkpointing import recomputed
+from tisr_scope.networks.config import Activation
 from tisr_scope.networks.dropout import MonteCarloDropout
 
-Activation = Literal["relu", "leaky_relu"]
 SLOPE = 0.1
 
 

@@ -11,15 +11,17 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from tisr_scope.networks.blocks import Activation
-from tisr_scope.networks.deformable_phase_alignment import PhaseEncoding, PhaseKind, SpectrumPart
-from tisr_scope.networks.optical_flow import FlowKind
 from tisr_scope.profiles.schema import Frozen
 
 WINDOW = 7
 """Frames of a window (Paper: "the input length of 7 was optimal")."""
 
 Count = Annotated[int, Field(ge=1)]
+Activation = Literal["relu", "leaky_relu"]
+FlowKind = Literal["spynet", "light"]
+PhaseKind = Literal["convolutions", "residual"]
+PhaseEncoding = Literal["angle", "phasor", "cross"]
+SpectrumPart = Literal["phase", "amplitude", "both"]
 DropoutPlace = Literal["extraction", "propagation", "reconstruction"]
 Propagation = Literal["recurrent", "sliding_window"]
 Alignment = Literal["dpa", "deformable", "optical_flow", "neighbourhood_attention"]

@@ -10,18 +10,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Complex, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tisr_scope.networks.blocks import SLOPE, Activation, ResidualBlock, conv3, zero_initialise
+from tisr_scope.networks.blocks import SLOPE, ResidualBlock, conv3, zero_initialise
+from tisr_scope.networks.config import Activation, PhaseEncoding, PhaseKind, SpectrumPart
 
-PhaseKind = Literal["convolutions", "residual"]
-PhaseEncoding = Literal["angle", "phasor", "cross"]
-SpectrumPart = Literal["phase", "amplitude", "both"]
 # Spectra of features are sums over thousands of pixels: this bounds the gradient, not the phase.
 _TINY = 1e-3
 

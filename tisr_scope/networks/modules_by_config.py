@@ -9,8 +9,8 @@ from torch import nn
 
 from tisr_scope.networks.alignment import DeformableAlignment, FlowAlignment
 from tisr_scope.networks.baselines.attention import NeighbourhoodAttention
-from tisr_scope.networks.config import DpaTisrConfig
-from tisr_scope.networks.optical_flow import FlowKind, LightFlow, SPyNet
+from tisr_scope.networks.config import DpaTisrConfig, FlowKind
+from tisr_scope.networks.optical_flow import LightFlow, SPyNet
 
 
 def chosen_flow(kind: FlowKind, channels: int, levels: int) -> SPyNet | LightFlow:

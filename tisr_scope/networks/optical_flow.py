@@ -18,8 +18,6 @@ from torch.nn import functional
 
 from tisr_scope.networks.blocks import conv3, zero_initialise
 
-FlowKind = Literal["spynet", "light"]
-
 
 def pixel_grid(height: int, width: int, like: Tensor) -> Float[Tensor, "y x 2"]:
     """Pixel coordinates (x, y) of every pixel."""

@@ -8,6 +8,7 @@ import yaml
 from pydantic import ValidationError
 
 from tisr_scope.errors import ProfileError
+from tisr_scope.profiles.mistakes import in_words
 from tisr_scope.profiles.schema import Profile
 
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -76,13 +77,8 @@ def parse_profile(text: str, where: str) -> Profile:
     try:
         return Profile.model_validate(content)
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(str(part) for part in item['loc']) or 'profile'}: "
-            f"{item['msg'].removeprefix('Value error, ')}"
-            for item in error.errors()
-        )
         raise ProfileError(
-            f"the profile cannot be used: {problems}",
+            f"the profile cannot be used: {'; '.join(in_words(error, Profile))}",
             where=where,
             remedy="mend these keys; 'tisr profiles show example_hardware' explains each one",
         ) from error

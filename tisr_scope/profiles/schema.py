@@ -7,9 +7,11 @@ is switched on.  Units are in the names.
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from tisr_scope.profiles.quantities import in_unit_of
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -21,6 +23,14 @@ class Frozen(BaseModel):
     """Immutable model without room for unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _units(cls, content: Any) -> Any:
+        """Read ``exposure_ms: "10 ms"`` as 10: a key names its unit, a value may do so too."""
+        if not isinstance(content, dict):
+            return content
+        return {key: in_unit_of(str(key), value) for key, value in content.items()}
 
 
 class DeviceSetting(Frozen):
@@ -72,6 +82,16 @@ class Optics(Frozen):
     immersion_index: Annotated[float, Field(ge=1, lt=2)] = 1.515
     pixel_size_um: Positive
     """Camera pixel in the sample, in micrometres."""
+
+    @field_validator("pixel_size_um")
+    @classmethod
+    def _plausible(cls, size: float) -> float:
+        if size > 2:
+            raise ValueError(
+                f"a pixel of {size:g} um in the sample is too large for any microscope; "
+                f"did you mean {size / 1000:g} (from {size:g} nm)?"
+            )
+        return size
 
 
 class UploadedImages(Frozen):

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from tisr_scope.bundles.bundle import Bundle, BundleOptics
+from tisr_scope.bundles.bundle import Bundle
+from tisr_scope.bundles.bundle_description import BundleOptics
 from tisr_scope.bundles.optics_domain import optics_differ, optics_near
 from tisr_scope.errors import DataError, TrainingError
 from tisr_scope.pairs.pair_folder import load_pair, pair_folders, read_about

@@ -23,8 +23,8 @@ from tisr_scope.errors import DataError
 from tisr_scope.networks.alignment import DeformableAlignment
 from tisr_scope.networks.baselines.window_attention import CLIP, AttentionBlock
 from tisr_scope.networks.blocks import SLOPE, Upsampling, conv3
+from tisr_scope.networks.config import FlowKind
 from tisr_scope.networks.modules_by_config import chosen_flow, start_at_bilinear
-from tisr_scope.networks.optical_flow import FlowKind
 from tisr_scope.profiles.schema import Frozen
 
 Count = Annotated[int, Field(ge=1)]
