@@ -11,6 +11,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from tisr_scope.bundles import bundle as module
+from tisr_scope.bundles import bundle_description
 from tisr_scope.bundles.bundle import Bundle, load_bundle, save_bundle, write_calibration
 from tisr_scope.bundles.bundle_description import BundleOptics
 from tisr_scope.errors import BundleError
@@ -146,7 +147,7 @@ def test_calibration_goes_in_and_out(folder):
 
 
 def test_an_unknown_name_lists_what_is_shipped(tmp_path, monkeypatch, original):
-    monkeypatch.setattr(module, "shipped_folder", lambda kind: original.parent)
+    monkeypatch.setattr(bundle_description, "shipped_folder", lambda kind: original.parent)
     with pytest.raises(BundleError, match=r"no model bundle 'tubez'[\s\S]*shipped one: tubes"):
         load_bundle("tubez")
     assert load_bundle("tubes").path == original
