@@ -77,6 +77,36 @@ def test_other_software_reads_sizes_and_pixels(tmp_path: Path) -> None:
     np.testing.assert_array_equal(stored, np.rint(prediction(5).confidence * 255))
 
 
+def test_frames_lie_at_their_own_time_points(tmp_path: Path) -> None:
+    """What another program reads at index t was exposed at start + t * interval."""
+    times = [12, 13, 35, 39]
+    with ResultStore(tmp_path / "r", GRID, {}) as store:
+        for t in times:
+            store.append(prediction(t), time_s=0.3 + 0.0517 * t)
+        store.set_times(0.3, 0.0517)
+    for name in (SUPER_RESOLUTION, CONFIDENCE):
+        group = zarr.open_group(tmp_path / "r" / name, mode="r")
+        image = group.attrs["ome"]["multiscales"][0]["datasets"][0]["coordinateTransformations"]
+        scale, translation = image[0]["scale"][0], image[1]["translation"][0]
+        array = group["0"]
+        assert isinstance(array, zarr.Array)
+        assert array.shape[0] == 40
+        filled = [t for t in range(40) if np.asarray(array[t]).any()]
+        assert filled == times
+        np.testing.assert_allclose(
+            [translation + scale * t for t in filled], [0.3 + 0.0517 * t for t in times]
+        )
+    results = open_results(tmp_path / "r")
+    assert [line["time_s"] for line in results.journal] == [0.3 + 0.0517 * t for t in times]
+
+
+def test_results_of_another_model_are_not_gone_on_with(tmp_path: Path) -> None:
+    with ResultStore(tmp_path / "r", GRID, {"weights_sha256": "a", "passes": 6}) as store:
+        store.append(prediction(0))
+    with pytest.raises(RecordingError, match=r"another way \(weights_sha256\)"):
+        ResultStore(tmp_path / "r", GRID, {"weights_sha256": "b", "passes": 6}, resume=True)
+
+
 def test_metadata_is_valid_ome_ngff(tmp_path: Path) -> None:
     yaozarrs = pytest.importorskip("yaozarrs")
     with ResultStore(tmp_path / "r", GRID, {}) as store:
@@ -120,9 +150,17 @@ def test_killed_run_is_readable_up_to_the_last_shard(tmp_path: Path) -> None:
     process.communicate()
     results = open_results(tmp_path / "r")
     assert results.time_indices == list(range(8))
+    with ResultStore(tmp_path / "r", GRID, {}, shard_frames=4, resume=True) as store:
+        assert store.time_points == set(range(8))
+        for t in (13, 9, 10):  # out of order, and into a shard that is there
+            store.append(prediction(t))
+    results = open_results(tmp_path / "r")
+    assert results.time_indices == [*range(8), 9, 10, 13]
+    for index, t in ((2, 2), (8, 9), (10, 13)):
+        np.testing.assert_allclose(results.confidence(index), prediction(t).confidence, atol=0.0021)
     np.testing.assert_allclose(results.confidence(7), prediction(7).confidence, atol=0.0021)
-    with pytest.raises(RecordingError, match="no frame 8"):
-        results.intensity(8)
+    with pytest.raises(RecordingError, match="no frame 11"):
+        results.intensity(11)
 
 
 def test_journal_line_cut_short_does_not_count(tmp_path: Path) -> None:

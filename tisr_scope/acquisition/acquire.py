@@ -35,8 +35,10 @@ from tisr_scope.errors import (
     TisrScopeError,
 )
 from tisr_scope.profiles.schema import DeviceSetting, Frozen, Profile
+from tisr_scope.recording.frame_ring import FrameRing, publish, withdraw
 from tisr_scope.recording.journal import JournalEntry
 from tisr_scope.recording.recorder import Recorder
+from tisr_scope.recording.recording import sample_time_s
 from tisr_scope.running_order.escalating_order import exposure_events
 from tisr_scope.running_order.run_plan import FrameInfo, Mode, RunPlan
 
@@ -91,17 +93,15 @@ class _Counter:
     def __init__(
         self,
         recorder: Recorder,
-        saturation_adu: float,
+        ring: FrameRing | None,
         total: int,
         done: int,
         on_frame: OnFrame | None,
         progress: Progress | None,
     ) -> None:
         self.taken = 0
-        self.saturated = 0
-        self.flat = 0
         self._recorder = recorder
-        self._saturation = saturation_adu
+        self._ring = ring
         self._total = total
         self._done = done
         self._on_frame = on_frame
@@ -111,12 +111,9 @@ class _Counter:
         self, info: FrameInfo, frame: UInt16[np.ndarray, "y x"], camera: dict[str, Any]
     ) -> None:
         self._recorder.put(info, frame, camera)
+        if self._ring is not None:
+            self._ring.put(info, frame, sample_time_s(camera, info.time_s))
         self.taken += 1
-        brightest = frame.max()
-        if brightest >= self._saturation:
-            saturated = np.count_nonzero(frame >= np.float32(self._saturation))
-            self.saturated += bool(saturated > frame.size / 1000)
-        self.flat += bool(frame.min() == brightest)
         try:
             if self._on_frame is not None:
                 self._on_frame(info, frame)
@@ -228,14 +225,12 @@ def _run(
     bursts: bool,
 ) -> AcquisitionSummary:
     """Play the running order and write down how it ended."""
-    camera = plan.profile.microscope.camera
     dose = DoseMeter(plan.profile.light_dose_limit_mj)
     for entry in kept:
         dose.charge(entry.position, entry.channel, entry.power_mw * entry.exposure_ms / 1e3)
     recorder = Recorder(out, plan)
-    counter = _Counter(
-        recorder, camera.saturation_adu, plan.exposures, len(kept), on_frame, progress
-    )
+    ring = publish(out, plan)
+    counter = _Counter(recorder, ring, plan.exposures, len(kept), on_frame, progress)
     engine = StrictEngine(
         microscope,
         plan,
@@ -258,6 +253,7 @@ def _run(
         recorder.close()
     except TisrScopeError as raised:
         error = error or raised
+    withdraw(out, ring)
     missing = plan.exposures - len(kept) - recorder.recorded
     if error is None and missing and not cancel.is_set():
         error = MicroscopeError(
@@ -283,8 +279,8 @@ def _run(
             channel.name: max(dose.spent(p, c) for p in range(plan.positions))
             for c, channel in enumerate(plan.channels)
         },
-        saturated_frames=counter.saturated,
-        flat_frames=counter.flat,
+        saturated_frames=recorder.saturated,
+        flat_frames=recorder.flat,
     )
     finish_folder(out, summary.as_dict())
     if error is not None:

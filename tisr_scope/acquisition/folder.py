@@ -90,6 +90,8 @@ def interrupted(
 def keep_complete(recording: Recording) -> list[JournalEntry]:
     """Drop the journal lines of the incomplete time point; it will be recorded again."""
     entries = [entry for entry in recording.journal if entry.t < recording.time_points]
+    # Followers take a recording with a summary for ended.
+    (recording.path / "summary.json").unlink(missing_ok=True)
     rewrite_journal(recording.path, entries)
     return entries
 

@@ -213,6 +213,7 @@ def _infer_one(
         shape=(height * model.upscale, width * model.upscale),
         pixel_size_um=source.pixel_size_um / model.upscale,
         interval_s=source.interval_s,
+        start_s=source.start_s,
         upscale=model.upscale,
     )
     description = model.description() | {

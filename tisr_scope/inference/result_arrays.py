@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,12 +54,15 @@ class Grid:
         Time between time points of the recording, in seconds.
     upscale : int
         Super-resolved pixels per camera pixel along an axis.
+    start_s : float
+        Time of time point 0 on the clock of the recording, in seconds.
     """
 
     shape: tuple[int, int]
     pixel_size_um: float
     interval_s: float
     upscale: int
+    start_s: float = 0.0
 
 
 def image_metadata(name: str, grid: Grid, extra: Mapping[str, Any]) -> dict[str, Any]:
@@ -95,7 +98,10 @@ def image_metadata(name: str, grid: Grid, extra: Mapping[str, Any]) -> dict[str,
                                             grid.pixel_size_um,
                                         ],
                                     },
-                                    {"type": "translation", "translation": [0.0, shift, shift]},
+                                    {
+                                        "type": "translation",
+                                        "translation": [grid.start_s, shift, shift],
+                                    },
                                 ],
                             }
                         ],
@@ -108,7 +114,21 @@ def image_metadata(name: str, grid: Grid, extra: Mapping[str, Any]) -> dict[str,
 
 
 class GrowingArray:
-    """A sharded zarr array that grows by whole shards."""
+    """A sharded zarr array that grows along its first axis; what was never written is zero.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the OME-Zarr image; gone on with if it is there.
+    dtype : str
+        ``"uint16"`` or ``"uint8"``.
+    shape : (height, width)
+        Of a frame.
+    shard : int
+        Frames in one file.
+    metadata : mapping
+        Content of the image's ``zarr.json``.
+    """
 
     def __init__(
         self,
@@ -118,7 +138,8 @@ class GrowingArray:
         shard: int,
         metadata: Mapping[str, Any],
     ) -> None:
-        folder.mkdir(parents=True)
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "zarr.json", metadata)
         inner = [
             {"name": "bytes", "configuration": {"endian": "little"}},
@@ -133,25 +154,29 @@ class GrowingArray:
             },
         }
         grid = {"name": "regular", "configuration": {"chunk_shape": [shard, *shape]}}
-        self._array = ts.open(
-            {
-                "driver": "zarr3",
-                "kvstore": {"driver": "file", "path": str(folder / "0")},
-                "metadata": {
-                    "shape": [0, *shape],
-                    "data_type": dtype,
-                    "fill_value": 0,
-                    "dimension_names": ["t", "y", "x"],
-                    "chunk_grid": grid,
-                    "codecs": [sharding],
-                },
-                "create": True,
+        spec: dict[str, Any] = {
+            "driver": "zarr3",
+            "kvstore": {"driver": "file", "path": str(folder / "0")},
+        }
+        there = (folder / "0" / "zarr.json").is_file()
+        if not there:
+            spec["metadata"] = {
+                "shape": [0, *shape],
+                "data_type": dtype,
+                "fill_value": 0,
+                "dimension_names": ["t", "y", "x"],
+                "chunk_grid": grid,
+                "codecs": [sharding],
             }
-        ).result()
+        self._array = ts.open(spec, open=there, create=not there).result()
 
-    def append(self, frames: np.ndarray[Any, Any], start: int) -> None:
-        """Write frames that begin at a shard boundary."""
-        stop = start + len(frames)
-        self._array = self._array.resize(exclusive_max=[stop, *self._array.shape[1:]]).result()
+    def write(self, frames: np.ndarray[Any, Any], places: Sequence[int]) -> None:
+        """Write frames at their places in one step; the array grows as far as it must."""
+        stop = max(places) + 1
+        if stop > self._array.shape[0]:
+            size = [stop, *self._array.shape[1:]]
+            self._array = self._array.resize(exclusive_max=size).result()
         with ts.Transaction() as transaction:
-            self._array.with_transaction(transaction)[start:stop] = frames
+            into = self._array.with_transaction(transaction)
+            for frame, place in zip(frames, places, strict=True):
+                into[place] = frame

@@ -7,9 +7,10 @@
     FOLDER/frames.jsonl                 one line a frame: its index here, its time point, its lag
     FOLDER/result.json                  model, scale, calibration, sizes: how it was made
 
-Frames are buffered per shard and both arrays grow shard by shard; the journal follows once the
-pixels are on disk.  After a lost process everything up to the last whole shard is readable.
-Frames that were skipped take no place: the journal says which time point each index shows.
+Every frame lies at the place of its own time point, so that the time axis is that of the recording
+and what was skipped can be filled in later; the journal says which frames are there and when each
+was exposed.  Frames are buffered per shard; the journal follows once the pixels are on disk.  After
+a lost process everything up to the last whole shard is readable, and the store can be gone on with.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ import numpy as np
 import tensorstore as ts
 from jaxtyping import Float
 
-from tisr_scope.disk import no_space_left
+from tisr_scope.disk import no_space_left, writing
 from tisr_scope.errors import DiskFull, RecordingError
 from tisr_scope.inference.result_arrays import (
     INTENSITY_OFFSET,
@@ -53,26 +54,41 @@ class ResultStore:
     Parameters
     ----------
     folder : path
-        Created; must not hold results yet.
+        Created; must not hold results yet unless ``resume``.
     grid : Grid
         Sizes of the images.
     description : mapping
         Saved as ``result.json`` and in the images' metadata: model, intensity scale, calibration.
     shard_frames : int
-        Frames per shard file: what a lost process may cost.
+        Time points per shard file: what a lost process may cost.
+    resume : bool
+        Go on with the results in the folder, if there are any.
+
+    Attributes
+    ----------
+    time_points : set of int
+        What is in the store, or in its buffer.
 
     Raises
     ------
     RecordingError
-        If the folder already holds results, or cannot be written.
+        If the folder already holds results, those of another model or scale where ``resume``, or
+        cannot be written.
     """
 
     def __init__(
-        self, folder: Path, grid: Grid, description: Mapping[str, Any], *, shard_frames: int = 8
+        self,
+        folder: Path,
+        grid: Grid,
+        description: Mapping[str, Any],
+        *,
+        shard_frames: int = 8,
+        resume: bool = False,
     ) -> None:
         self.folder = folder
         self.grid = grid
-        if (folder / SUPER_RESOLUTION).exists():
+        self.time_points: set[int] = set()
+        if not resume and (folder / SUPER_RESOLUTION).exists():
             raise RecordingError(
                 "this folder already holds super-resolved frames",
                 where=str(folder),
@@ -82,7 +98,6 @@ class ResultStore:
         self._intensity = np.zeros((shard_frames, *grid.shape), np.uint16)
         self._confidence = np.zeros((shard_frames, *grid.shape), np.uint8)
         self._lines: list[dict[str, Any]] = []
-        self._written = 0
         self._closed = False
         self._description = {
             **description,
@@ -90,6 +105,8 @@ class ResultStore:
             "interval_s": grid.interval_s,
             "upscale": grid.upscale,
         }
+        if resume and (folder / RESULT).is_file():
+            self._go_on()
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._open_arrays()
@@ -98,8 +115,40 @@ class ResultStore:
         except OSError as error:
             raise disk_error(error, folder) from error
 
+    def _go_on(self) -> None:
+        """Take over what an earlier process left, if it was made in the same way."""
+        stored = open_results(self.folder)
+        same = ("weights_sha256", "scale_electrons", "passes", "normalisation", "input", "upscale")
+        other = [
+            key
+            for key in same
+            if stored.description.get(key) != self._description.get(key)
+            and key in stored.description
+        ]
+        if any(line["index"] != line["t"] for line in stored.journal):
+            other.append("layout")
+        if other:
+            raise RecordingError(
+                f"the results in this folder were made in another way ({', '.join(other)})",
+                where=str(self.folder),
+                remedy="choose another output folder, or remove the old results",
+            )
+        self.time_points = set(stored.time_indices)
+        lines = [json.dumps(line) + "\n" for line in stored.journal]
+        with writing(self.folder / JOURNAL, "results") as temporary:
+            temporary.write_text("".join(lines), encoding="utf-8")
+
     def _open_arrays(self) -> None:
         shape, shard = self.grid.shape, self._shard_frames
+        intensity, confidence = self._metadata()
+        folder = self.folder
+        self._sr_array = GrowingArray(folder / SUPER_RESOLUTION, "uint16", shape, shard, intensity)
+        self._confidence_array = GrowingArray(
+            folder / CONFIDENCE, "uint8", shape, shard, confidence
+        )
+
+    def _metadata(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """OME metadata of both images."""
         intensity = {
             "quantity": "super-resolved intensity on the model's normalised scale",
             "intensity": {"step": INTENSITY_STEP, "offset": INTENSITY_OFFSET},
@@ -107,25 +156,10 @@ class ResultStore:
         }
         confidence = {"quantity": "confidence", "confidence": {"step": 1 / 255, "offset": 0}}
         confidence |= self._description
-        self._sr_array = GrowingArray(
-            self.folder / SUPER_RESOLUTION,
-            "uint16",
-            shape,
-            shard,
+        return (
             image_metadata("super resolution", self.grid, intensity),
-        )
-        self._confidence_array = GrowingArray(
-            self.folder / CONFIDENCE,
-            "uint8",
-            shape,
-            shard,
             image_metadata("confidence", self.grid, confidence),
         )
-
-    @property
-    def frames(self) -> int:
-        """Frames taken so far, on disk or still in the buffer."""
-        return self._written + len(self._lines)
 
     def append(self, prediction: Prediction, **facts: float | str | bool) -> None:
         """Take one prediction; every full shard goes to disk.
@@ -149,34 +183,56 @@ class ResultStore:
                 f"a result of {prediction.mean.shape} pixels does not fit {self.grid.shape}",
                 where=str(self.folder),
             )
-        slot = len(self._lines)
+        shard, slot = divmod(prediction.time_index, self._shard_frames)
+        if self._lines and self._lines[0]["t"] // self._shard_frames != shard:
+            self._flush()
         self._intensity[slot] = encode_intensity(prediction.mean)
         self._confidence[slot] = encode_confidence(prediction.confidence)
+        self.time_points.add(prediction.time_index)
         self._lines.append(
             {
-                "index": self._written + slot,
+                "index": prediction.time_index,
                 "t": prediction.time_index,
                 "calibrated": prediction.calibrated,
                 **facts,
             }
         )
-        if len(self._lines) == self._shard_frames:
+        if slot == self._shard_frames - 1:
             self._flush()
 
     def _flush(self) -> None:
-        count = len(self._lines)
-        if not count:
+        if not self._lines:
             return
+        places = [line["t"] for line in self._lines]
+        slots = [place % self._shard_frames for place in places]
         try:
-            self._sr_array.append(self._intensity[:count], self._written)
-            self._confidence_array.append(self._confidence[:count], self._written)
+            self._sr_array.write(self._intensity[slots], places)
+            self._confidence_array.write(self._confidence[slots], places)
             self._journal.writelines(json.dumps(line) + "\n" for line in self._lines)
             self._journal.flush()
             os.fsync(self._journal.fileno())
         except (OSError, ValueError) as error:
             raise disk_error(error, self.folder) from error
-        self._written += count
         self._lines = []
+
+    def set_times(self, start_s: float, interval_s: float) -> None:
+        """Put the measured time axis into the metadata, once it is known.
+
+        Parameters
+        ----------
+        start_s : float
+            Time of time point 0, in seconds.
+        interval_s : float
+            Mean time from one time point to the next.
+        """
+        self.grid = replace(self.grid, start_s=start_s, interval_s=interval_s)
+        self._description["interval_s"] = interval_s
+        try:
+            write_json(self.folder / RESULT, self._description)
+            for name, content in zip((SUPER_RESOLUTION, CONFIDENCE), self._metadata(), strict=True):
+                write_json(self.folder / name / "zarr.json", content)
+        except OSError as error:
+            raise disk_error(error, self.folder) from error
 
     def close(self) -> None:
         """Write what is left; may be called twice."""
@@ -204,7 +260,8 @@ class StoredResults:
     folder : path
         Where they are.
     journal : tuple of dict
-        One entry a frame: ``index``, ``t``, ``calibrated`` and further facts.
+        One entry a frame, in the order of time: its place in the arrays ``index``, its time point
+        ``t``, ``calibrated`` and further facts.
     description : dict
         Content of ``result.json``.
     """
@@ -240,7 +297,8 @@ class StoredResults:
             "kvstore": {"driver": "file", "path": str(self.folder / name / "0")},
         }
         try:
-            return np.asarray(ts.open(spec, open=True).result()[index].read().result())
+            place = int(self.journal[index]["index"])
+            return np.asarray(ts.open(spec, open=True).result()[place].read().result())
         except (OSError, ValueError) as error:
             raise RecordingError(
                 f"frame {index} cannot be read: {str(error).splitlines()[0]}",
@@ -268,9 +326,9 @@ def open_results(folder: Path) -> StoredResults:
     # The last line of a killed run may be cut short; without its end it does not count.
     whole = text[: text.rfind("\n") + 1].splitlines()
     try:
-        journal = tuple(json.loads(line) for line in whole)
+        journal = tuple(sorted(map(json.loads, whole), key=lambda line: int(line["t"])))
         description = json.loads((folder / RESULT).read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise RecordingError(
             f"the journal of the results is damaged: {error}",
             where=str(journal_path),

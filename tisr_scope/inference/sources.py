@@ -23,6 +23,8 @@ class Source(Protocol):
     name: str
     pixel_size_um: float
     interval_s: float
+    start_s: float
+    """Time of the first frame."""
     input_mode: InputMode
     level: int | None
     optics: KnownOptics
@@ -42,6 +44,7 @@ class RecordedChannel:
         self.pixel_size_um = recording.pixel_size_um
         self.optics = KnownOptics.of_profile(recording.profile, channel)
         self.interval_s = recording.interval_s(channel, position)
+        self.start_s = recording.time_s(0, channel, position) if recording.time_points else 0.0
         self.input_mode: InputMode = "pattern_mean" if recording.plan.patterned else "single"
         self.level = level if recording.mode == "paired" else None
         self._recording, self._place, self._level = recording, (channel, position), level
@@ -145,6 +148,7 @@ class ImageStack:
             numerical_aperture=numerical_aperture, emission_nm=emission_nm, pixel_size_um=pixel
         )
         self.interval_s = interval_s or found_interval or 0.0
+        self.start_s = 0.0
         self.input_mode: InputMode = "pattern_mean" if average > 1 else "single"
         self.level: int | None = None
 

@@ -1,9 +1,9 @@
 """Frames to disk: OME-Zarr pixels first, then the journal line.
 
 The acquisition thread hands frames over and goes on; one writer thread takes them from a bounded
-queue.  Pixels are stored unsharded, one chunk a frame, at an index computed from the running
-order, so that a missing frame can never shift the ones after it.  ome-writers lays out the file
-(OME-NGFF 0.5), tensorstore writes the chunks.
+queue, computes their checksums and looks for saturation.  Pixels are stored unsharded, one chunk a
+frame, at an index computed from the running order, so that a missing frame can never shift the ones
+after it.  ome-writers lays out the file (OME-NGFF 0.5), tensorstore writes the chunks.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import math
 import queue
 import threading
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,6 @@ PATIENCE_S = 20.0
 class _Item:
     info: FrameInfo
     frame: UInt16[np.ndarray, "y x"]
-    crc32: int
     camera: dict[str, Any]
 
 
@@ -95,11 +95,17 @@ class Recorder:
         Folder of the recording, with its store already laid out.
     plan : RunPlan
         Where each frame belongs, and its shape.
+
+    Attributes
+    ----------
+    recorded, saturated, flat : int
+        Frames on disk, those of them with more than one pixel in a thousand saturated, and those
+        with the same value everywhere.
     """
 
     def __init__(self, folder: Path, plan: RunPlan) -> None:
         self.folder = folder
-        self.recorded = 0
+        self.recorded = self.saturated = self.flat = 0
         self._plan = plan
         self._shape = plan.frame_shape
         self._arrays = [
@@ -125,7 +131,7 @@ class Recorder:
             If the disk took no frame for ``PATIENCE_S`` seconds.
         """
         frame.flags.writeable = False
-        item = _Item(info, frame, zlib.crc32(np.ascontiguousarray(frame).data), camera)
+        item = _Item(info, frame, camera)
         if self._error is not None:
             raise self._error
         try:
@@ -144,9 +150,22 @@ class Recorder:
         ------
         DiskFull, RecordingError
             If a frame could not be written.
+        BufferOverflow
+            If the disk took no frame for ``PATIENCE_S`` seconds; what is queued is lost.
         """
-        self._queue.put(None)
-        self._thread.join()
+        written = -1
+        while self._thread.is_alive() and written != self.recorded:
+            written = self.recorded
+            with suppress(queue.Full):
+                self._queue.put(None, timeout=PATIENCE_S)
+            self._thread.join(PATIENCE_S)
+        if self._thread.is_alive():
+            raise self._error or BufferOverflow(
+                f"the disk took no frame for {PATIENCE_S:g} s; about {self._queue.qsize()} frames "
+                "that were exposed are not on it",
+                where=str(self.folder),
+                remedy="check the disk or the network drive, then go on with --resume",
+            )
         self._journal.close()
         if self._error is not None:
             raise self._error
@@ -179,12 +198,25 @@ class Recorder:
                 pending.append(target.write(item.frame).commit)
             for write in pending:
                 write.result()
-            self._journal.append(
-                JournalEntry.of(item.info, item.crc32, item.camera) for item in items
-            )
+            self._journal.append(_entry(item) for item in items)
+            for item in items:
+                self._look_at(item.frame)
             self.recorded += len(items)
         except Exception as error:
             self._error = _disk_error(error, self.folder, self.recorded)
+
+    def _look_at(self, frame: UInt16[np.ndarray, "y x"]) -> None:
+        brightest = frame.max()
+        limit = self._plan.profile.microscope.camera.saturation_adu
+        if brightest >= limit:
+            saturated = np.count_nonzero(frame >= np.float32(limit))
+            self.saturated += bool(saturated > frame.size / 1000)
+        self.flat += bool(frame.min() == brightest)
+
+
+def _entry(item: _Item) -> JournalEntry:
+    crc32 = zlib.crc32(np.ascontiguousarray(item.frame).data)
+    return JournalEntry.of(item.info, crc32, item.camera)
 
 
 def _disk_error(error: Exception, folder: Path, recorded: int) -> RecordingError:

@@ -1,4 +1,4 @@
-"""Reading recordings: finished, cancelled or killed.
+"""Reading recordings: finished, growing, cancelled or killed.
 
 A recording is a folder::
 
@@ -9,13 +9,15 @@ A recording is a folder::
     summary.json         how the run ended (absent if the process was killed)
 
 Only the journal decides what counts: frames without a line do not exist, and only time points
-with every frame are offered.  Nothing here needs a microscope or its drivers.
+with every frame are offered.  While another process still records, :meth:`Recording.refresh` takes
+in what has come since; what was read stays as it is.  Nothing here needs a microscope.
 """
 
 from __future__ import annotations
 
 import json
 import zlib
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -28,8 +30,13 @@ from tisr_scope.errors import ProfileError, RecordingError
 from tisr_scope.profiles.library import parse_profile
 from tisr_scope.profiles.schema import DeviceSetting, Profile
 from tisr_scope.recording.frame_store import ZARR_NAME, array_paths, open_array
-from tisr_scope.recording.journal import JOURNAL_NAME, JournalEntry, read_journal
+from tisr_scope.recording.journal import JOURNAL_NAME, JournalEntry, JournalReader
 from tisr_scope.running_order.run_plan import Mode, RunPlan
+
+
+def sample_time_s(camera: Mapping[str, Any], time_s: float) -> float:
+    """Time of a frame on the clock of the sample, which need not be the host's."""
+    return float(camera.get("sim_time_s", time_s))
 
 
 class Recording:
@@ -52,7 +59,7 @@ class Recording:
     journal : list of JournalEntry
         Every frame on disk, in the order of recording.
     time_points : int
-        Complete time points on disk, counted from the first.
+        Complete time points on disk, counted from the first; grows with :meth:`refresh`.
     """
 
     def __init__(
@@ -62,13 +69,14 @@ class Recording:
         mode: Mode,
         settings: tuple[DeviceSetting, ...],
         journal: list[JournalEntry],
+        reader: JournalReader | None = None,
     ) -> None:
         self.path = path
         self.name = path.name
         self.profile = profile
         self.mode = mode
         self.settings = settings
-        self.journal = journal
+        self._reader = reader
         try:
             self.plan = RunPlan(profile, mode)
         except ProfileError as error:
@@ -77,7 +85,7 @@ class Recording:
                 where=str(path),
                 remedy="restore profile.yaml and provenance.json from a copy of the recording",
             ) from error
-        self.time_points = self._complete_time_points()
+        self._begin(journal)
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
@@ -110,7 +118,24 @@ class Recording:
                 remedy="restore profile.yaml and provenance.json from a copy of the recording",
             ) from error
         profile = parse_profile(text, str(path / "profile.yaml"))
-        return cls(path, profile, mode, settings, read_journal(path / JOURNAL_NAME))
+        reader = JournalReader(path / JOURNAL_NAME)
+        return cls(path, profile, mode, settings, reader.read() or [], reader)
+
+    def refresh(self) -> int:
+        """Take in the frames recorded since; returns the complete time points.
+
+        Raises
+        ------
+        RecordingError
+            If the journal has gone or is damaged.
+        """
+        if self._reader is not None:
+            entries = self._reader.read()
+            if entries is None:  # a run that goes on has dropped its incomplete time point
+                self._begin([])
+                entries = self._reader.read()
+            self._take_in(entries or [])
+        return self.time_points
 
     # -------------------------------------------------------------------------------- numbers
 
@@ -140,6 +165,11 @@ class Recording:
         return self.profile.optics.pixel_size_um
 
     @property
+    def ended(self) -> bool:
+        """Whether its process has said how the run ended; a killed one never does."""
+        return (self.path / "summary.json").is_file()
+
+    @property
     def summary(self) -> dict[str, Any] | None:
         """How the run ended, or None if its process was killed."""
         path = self.path / "summary.json"
@@ -151,7 +181,7 @@ class Recording:
 
     def entries(self, t: int, channel: int = 0, position: int = 0) -> list[JournalEntry]:
         """Journal entries of one time point, channel and position, in order of exposure."""
-        return self._entries_by_place.get((t, position, channel), [])
+        return self._places.get((t, position, channel), [])
 
     def times_s(self, channel: int = 0, position: int = 0) -> Float[np.ndarray, " time"]:
         """Mean time of the frames of each complete time point, in seconds.
@@ -159,18 +189,13 @@ class Recording:
         On the clock of the sample: the camera's ``sim_time_s`` where it gives one (a simulated
         sample need not live in real time), else the host's clock.
         """
-        return np.array(
-            [
-                np.mean(
-                    [
-                        float(entry.camera.get("sim_time_s", entry.time_s))
-                        for entry in self.entries(t, channel, position)
-                    ]
-                )
-                for t in range(self.time_points)
-            ],
-            dtype=np.float64,
-        )
+        times = [self.time_s(t, channel, position) for t in range(self.time_points)]
+        return np.array(times, dtype=np.float64)
+
+    def time_s(self, t: int, channel: int = 0, position: int = 0) -> float:
+        """Mean time of the frames of one complete time point, see :meth:`times_s`."""
+        entries = self.entries(t, channel, position)
+        return float(np.mean([sample_time_s(entry.camera, entry.time_s) for entry in entries]))
 
     def interval_s(self, channel: int = 0, position: int = 0) -> float:
         """Mean measured time from one time point to the next; the planned one for a single."""
@@ -182,14 +207,23 @@ class Recording:
     # --------------------------------------------------------------------------------- frames
 
     def frames(
-        self, t: int, channel: int = 0, position: int = 0
+        self, t: int, channel: int = 0, position: int = 0, *, checked: bool = False
     ) -> UInt16[np.ndarray, "orientation phase level y x"]:
         """Raw frames of one complete time point.
+
+        Parameters
+        ----------
+        t, channel, position : int
+            Which one.
+        checked : bool
+            Compare them with their checksums.  Over a network drive a line of the journal can be
+            seen before the pixels it stands for.
 
         Raises
         ------
         RecordingError
-            If the time point is not complete, or there is no such channel or position.
+            If the time point is not complete, there is no such channel or position, or a checked
+            frame is not the one that was recorded.
         """
         self._require(t, channel, position)
         try:
@@ -199,7 +233,10 @@ class Recording:
         expected = (self.plan.sim_frames, *self.frame_shape)
         if stored.shape != expected:
             raise self._unreadable(t, f"the profile describes {expected}, stored is {stored.shape}")
-        return stored.reshape(*self.sim_shape, *self.frame_shape)
+        frames = stored.reshape(*self.sim_shape, *self.frame_shape)
+        for entry in self.entries(t, channel, position) if checked else ():
+            self._compare(frames[entry.orientation, entry.phase, entry.level], entry)
+        return frames
 
     def electrons(self, frames: UInt16[np.ndarray, "*axes y x"]) -> Float[np.ndarray, "*axes y x"]:
         """Camera counts as photo-electrons, float32."""
@@ -237,8 +274,7 @@ class Recording:
                 frame = np.asarray(array[entry.t, entry.channel, sim].read().result())
             except Exception as error:
                 raise self._unreadable(entry.t, str(error)) from error
-            if zlib.crc32(np.ascontiguousarray(frame).data) != entry.crc32:
-                raise self._unreadable(entry.t, f"frame {entry.index} differs from its checksum")
+            self._compare(frame, entry)
         return len(self.journal)
 
     # --------------------------------------------------------------------------------- inside
@@ -254,23 +290,27 @@ class Recording:
                 remedy="restore the folder from a copy",
             ) from error
 
-    @cached_property
-    def _entries_by_place(self) -> dict[tuple[int, int, int], list[JournalEntry]]:
-        places: dict[tuple[int, int, int], list[JournalEntry]] = {}
-        for entry in self.journal:
-            places.setdefault((entry.t, entry.position, entry.channel), []).append(entry)
-        return places
+    def _begin(self, journal: list[JournalEntry]) -> None:
+        self.journal: list[JournalEntry] = []
+        self.time_points = 0
+        self._places: dict[tuple[int, int, int], list[JournalEntry]] = {}
+        self._incomplete: dict[int, set[tuple[int, ...]]] = {}
+        self._take_in(journal)
 
-    def _complete_time_points(self) -> int:
-        """Number of time points, from the first on, with every frame in the journal."""
+    def _take_in(self, entries: list[JournalEntry]) -> None:
+        """Add frames, and count the time points, from the first on, that have every frame."""
+        self.journal.extend(entries)
+        for entry in entries:
+            self._places.setdefault((entry.t, entry.position, entry.channel), []).append(entry)
+            self._incomplete.setdefault(entry.t, set()).add(entry.index)
         expected = self.plan.exposures_per_time_point
-        seen: dict[int, set[tuple[int, ...]]] = {}
-        for entry in self.journal:
-            seen.setdefault(entry.t, set()).add(entry.index)
-        complete = 0
-        while len(seen.get(complete, ())) == expected:
-            complete += 1
-        return complete
+        while len(self._incomplete.get(self.time_points, ())) == expected:
+            del self._incomplete[self.time_points]
+            self.time_points += 1
+
+    def _compare(self, frame: UInt16[np.ndarray, "y x"], entry: JournalEntry) -> None:
+        if zlib.crc32(np.ascontiguousarray(frame).data) != entry.crc32:
+            raise self._unreadable(entry.t, f"frame {entry.index} differs from its checksum")
 
     def _require(self, t: int, channel: int, position: int) -> None:
         for what, value, count in (
