@@ -334,8 +334,8 @@ def test_raw_frames_as_ome_tiff(tmp_path: Path) -> None:
             assert opened.series[0].axes == "TAPYX"
         read = read_raw_stack(file)
         np.testing.assert_array_equal(read.frames.reshape(stack.shape), stack)
-        assert read.pixel_um == pytest.approx(PIXEL)
-        assert read.interval_s == pytest.approx(1.5)
+        assert read.stack.pixel_size_um.value == pytest.approx((PIXEL, PIXEL))
+        assert read.stack.interval_s.value == pytest.approx(1.5)
 
 
 # -------------------------------------------------------------------------------------- traps

@@ -11,11 +11,15 @@ import pytest
 import tifffile
 
 from tisr_scope.errors import DataError
-from tisr_scope.formats.deltavision import read_deltavision
-from tisr_scope.formats.raw_stack import read_raw_stack
+from tisr_scope.formats.raw_stack import PatternLayout, RawStack, read_raw_stack
+from tisr_scope.formats.reader import open_stack, time_series
 from tisr_scope.formats.stack_axes import fold, parse_axes, unfold
 
 SIZES = {"T": 2, "C": 3, "Z": 4, "O": 5, "P": 6}
+
+
+def read(path: Path, axes: str | None = None, **layout: int) -> RawStack:
+    return read_raw_stack(path, PatternLayout(5, 6, axes, **layout))
 
 
 def labelled(axes: str) -> np.ndarray:
@@ -77,11 +81,11 @@ def test_imagej_stack(tmp_path: Path) -> None:
         resolution=(1 / 0.0626, 1 / 0.0626),
         metadata={"unit": "um", "axes": "TZYX", "finterval": 0.25},
     )
-    stack = read_raw_stack(tmp_path / "a.tif", orientations=5, phases=6)
+    stack = read(tmp_path / "a.tif")
     np.testing.assert_array_equal(stack.frames[:, 0, 0], data)
     assert isinstance(stack.frames, np.memmap)
-    assert stack.pixel_um == pytest.approx(0.0626, rel=1e-5)
-    assert stack.interval_s == pytest.approx(0.25)
+    assert stack.stack.pixel_size_um.value == pytest.approx((0.0626, 0.0626), rel=1e-5)
+    assert stack.stack.interval_s.value == pytest.approx(0.25)
 
 
 def test_compressed_pages_of_a_plain_tiff(tmp_path: Path) -> None:
@@ -89,9 +93,9 @@ def test_compressed_pages_of_a_plain_tiff(tmp_path: Path) -> None:
     tifffile.imwrite(
         tmp_path / "a.tif", data.reshape(-1, 8, 9), compression="zlib", photometric="minisblack"
     )
-    stack = read_raw_stack(tmp_path / "a.tif", "T P O Y X", orientations=5, phases=6)
+    stack = read(tmp_path / "a.tif", "T P O Y X")
     np.testing.assert_array_equal(stack.frames[:, 0, 0], labelled("TOP"))
-    assert stack.pixel_um is None
+    assert stack.stack.pixel_size_um is None
 
 
 def test_ome_tiff_that_names_angle_and_phase(tmp_path: Path) -> None:
@@ -106,8 +110,9 @@ def test_ome_tiff_that_names_angle_and_phase(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.ome.tif", data, photometric="minisblack", metadata=metadata)
     stack = read_raw_stack(tmp_path / "a.ome.tif")
     np.testing.assert_array_equal(stack.frames[:, 0, 0], labelled("TOP"))
-    assert stack.pixel_um == pytest.approx(0.0626)
-    assert stack.interval_s == pytest.approx(0.5)
+    assert stack.stack.pixel_size_um.value == pytest.approx((0.0626, 0.0626))
+    assert stack.stack.interval_s.value == pytest.approx(0.5)
+    assert stack.source == "file"
 
 
 def test_files_that_are_no_stack(tmp_path: Path) -> None:
@@ -135,7 +140,7 @@ def test_truncated_files_are_named(tmp_path: Path, kind: str) -> None:
     for lost in (50, 6000):
         path.write_bytes(whole[:-lost])
         with pytest.raises(DataError, match="not a readable") as told:
-            read_raw_stack(path, orientations=5, phases=6)
+            read(path)
         assert told.value.where == str(path)
 
 
@@ -168,36 +173,173 @@ def write_dv(
 
 @pytest.mark.parametrize("sequence", [0, 1, 2])
 def test_deltavision_axes_come_from_the_header(tmp_path: Path, sequence: int) -> None:
-    """OMX folds phase, then z, then orientation into the z axis of the file."""
-    order = SEQUENCES[sequence].replace("Z", "OZP")
-    data = labelled(order).reshape(-1, 8, 9)
+    """OMX folds phase, then z, then orientation into the z axis; no header says so."""
+    named = SEQUENCES[sequence].replace("Z", "OZP")
+    data = labelled(named).reshape(-1, 8, 9)
     write_dv(tmp_path / "a.dv", data, sequence, (SIZES["T"], SIZES["C"]))
-    stack = read_raw_stack(tmp_path / "a.dv", orientations=5, phases=6)
+    with pytest.raises(DataError, match="120 sections, and not which of them are the 5") as told:
+        read(tmp_path / "a.dv")
+    assert "--axes TOZPYX" in told.value.remedy
+    # Channels of the header are kept apart whatever is said of the rest.
+    without = named.replace("C", "") + "YX"
+    stack = read(tmp_path / "a.dv", without, sections=4)
     np.testing.assert_array_equal(stack.frames, labelled("TCZOP"))
-    assert stack.wavelengths_nm == (528, 608, 683)
-    assert (stack.pixel_um, stack.section_um) == pytest.approx((0.08, 0.125))
+    assert stack.stack.emission_nm.value == (528, 608, 683)
+    assert stack.stack.section_um.value == pytest.approx(0.125)
 
 
 def test_deltavision_axes_may_be_overruled(tmp_path: Path) -> None:
     write_dv(tmp_path / "a.r3d", labelled("TZOP").reshape(-1, 8, 9), 0, (2, 1))
-    stack = read_raw_stack(tmp_path / "a.r3d", "TZOPYX", orientations=5, phases=6, sections=4)
+    stack = read(tmp_path / "a.r3d", "TZOPYX", sections=4)
     np.testing.assert_array_equal(stack.frames[:, 0], labelled("TZOP"))
+    assert stack.source == "user"
 
 
 def test_deltavision_times(tmp_path: Path) -> None:
     write_dv(tmp_path / "a.dv", labelled("TOP").reshape(-1, 8, 9), 2, (2, 1), extended=True)
-    stack = read_deltavision(tmp_path / "a.dv")
-    assert stack.interval_s == pytest.approx(0.5 * 30)
-    assert stack.exposure_ms == pytest.approx(5.0)
-    np.testing.assert_array_equal(stack.frames.reshape(2, 5, 6, 8, 9), labelled("TOP"))
+    stack = open_stack(tmp_path / "a.dv")
+    assert stack.interval_s.value == pytest.approx(0.5 * 30)
+    assert stack.exposure_ms.value == pytest.approx(5.0)
+    np.testing.assert_array_equal(read(tmp_path / "a.dv").frames[:, 0, 0], labelled("TOP"))
 
 
 def test_stopped_or_foreign_deltavision_files(tmp_path: Path) -> None:
     write_dv(tmp_path / "a.dv", labelled("TOP").reshape(-1, 8, 9)[:-1], 0, (2, 1))
     with pytest.raises(DataError, match="59 sections"):
-        read_deltavision(tmp_path / "a.dv")
+        open_stack(tmp_path / "a.dv")
     content = bytearray((tmp_path / "a.dv").read_bytes())
     content[96:98] = b"\0\0"
     (tmp_path / "a.dv").write_bytes(content)
     with pytest.raises(DataError, match="not a readable DeltaVision"):
-        read_deltavision(tmp_path / "a.dv")
+        open_stack(tmp_path / "a.dv")
+
+
+# ---------------------------------------------------------- what names an axis, and what does not
+
+
+def imagej(path: Path, data: np.ndarray, axes: str) -> Path:
+    tifffile.imwrite(path, data, imagej=True, metadata={"axes": axes})
+    return path
+
+
+def test_sections_are_never_time(tmp_path: Path) -> None:
+    """Nine sections are the patterns of one image; eighteen may be two planes."""
+    frames = np.arange(18 * 64, dtype=np.uint16).reshape(18, 8, 8)
+    one = read_raw_stack(imagej(tmp_path / "9.tif", frames[:9], "ZYX"))
+    np.testing.assert_array_equal(one.frames.reshape(9, 8, 8), frames[:9])
+    assert (one.axes, one.source) == ("OPYX", "assumed")
+    with pytest.raises(DataError, match="18 sections, and not which"):
+        read_raw_stack(imagej(tmp_path / "18.tif", frames, "ZYX"))
+    times = read_raw_stack(imagej(tmp_path / "t.tif", frames, "TYX"))
+    assert times.frames.shape == (2, 1, 1, 3, 3, 8, 8)
+    planes = read_raw_stack(imagej(tmp_path / "z.tif", frames.reshape(9, 2, 8, 8), "TZYX"))
+    np.testing.assert_array_equal(
+        planes.frames[0, 0, 1].reshape(9, 8, 8), frames.reshape(9, 2, 8, 8)[:, 1]
+    )
+
+
+@pytest.mark.parametrize("axes", ["ZCYX", "CZYX"])
+def test_channels_are_never_time(tmp_path: Path, axes: str) -> None:
+    frames = np.arange(18 * 64, dtype=np.uint16).reshape(9, 2, 8, 8)
+    file = frames if axes == "ZCYX" else frames.swapaxes(0, 1)
+    tifffile.imwrite(tmp_path / "a.ome.tif", file, metadata={"axes": axes}, ome=True)
+    stack = read_raw_stack(tmp_path / "a.ome.tif")
+    assert stack.frames.shape == (1, 2, 1, 3, 3, 8, 8)
+    np.testing.assert_array_equal(stack.frames[0, 1, 0].reshape(9, 8, 8), frames[:, 1])
+    # Also where the user names the rest.
+    named = read_raw_stack(tmp_path / "a.ome.tif", PatternLayout(axes="TPOYX"))
+    np.testing.assert_array_equal(named.frames, stack.frames.swapaxes(3, 4))
+    with pytest.raises(DataError, match="2 channels") as told:
+        open_stack(tmp_path / "a.ome.tif").one_channel(None)
+    assert "--channel 1 to --channel 2" in told.value.remedy
+    one, index = open_stack(tmp_path / "a.ome.tif").one_channel(2)
+    np.testing.assert_array_equal(one.data, frames[:, 1])
+    assert index == 1
+
+
+def test_mosaics_are_taken_apart(tmp_path: Path) -> None:
+    data = labelled("TOP")
+    mosaic = data.transpose(0, 1, 3, 2, 4).reshape(2, 5 * 8, 6 * 9)
+    tifffile.imwrite(tmp_path / "a.tif", mosaic, photometric="minisblack")
+    stack = read(tmp_path / "a.tif", "TOYPX")
+    np.testing.assert_array_equal(stack.frames[:, 0, 0], data)
+    tifffile.imwrite(tmp_path / "one.tif", mosaic[0], photometric="minisblack")
+    with pytest.raises(DataError, match="one frame is no SIM stack") as told:
+        read(tmp_path / "one.tif")
+    assert "OYPX" in told.value.remedy
+    np.testing.assert_array_equal(read(tmp_path / "one.tif", "OYPX").frames[0, 0, 0], data[0])
+    with pytest.raises(DataError, match="does not divide into 7 x 6 tiles"):
+        read_raw_stack(tmp_path / "one.tif", PatternLayout(7, 6, "OYPX"))
+
+
+def test_a_folder_of_single_frames(tmp_path: Path) -> None:
+    data = labelled("OP").reshape(-1, 8, 9)
+    for n, frame in enumerate(data):
+        tifffile.imwrite(tmp_path / f"frame_{n}.tif", frame)
+    np.testing.assert_array_equal(read(tmp_path).frames[0, 0, 0], labelled("OP"))
+    tifffile.imwrite(tmp_path / "frame_7.tif", data[:2], photometric="minisblack")
+    with pytest.raises(DataError, match=r"frame_7.tif holds 2 frames"):
+        read(tmp_path)
+
+
+def test_an_appended_wide_field_is_left_out_when_told(tmp_path: Path) -> None:
+    data = labelled("TOP").reshape(2, 30, 8, 9)
+    with_wide = np.concatenate([data, np.full((2, 1, 8, 9), 7, np.uint16)], axis=1)
+    tifffile.imwrite(tmp_path / "a.tif", with_wide.reshape(-1, 8, 9), photometric="minisblack")
+    with pytest.raises(DataError, match="62 frames are no multiple") as told:
+        read(tmp_path / "a.tif")
+    assert "--extra-frames 1" in told.value.remedy
+    stack = read(tmp_path / "a.tif", extra_frames=1)
+    np.testing.assert_array_equal(stack.frames[:, 0, 0], labelled("TOP"))
+
+
+def test_what_ome_says_of_the_optics(tmp_path: Path) -> None:
+    about = {
+        "axes": "CTYX",
+        "PhysicalSizeX": 0.08,
+        "PhysicalSizeY": 0.09,
+        "Channel": {
+            "Name": ["green", "red"],
+            "EmissionWavelength": [525, 610],
+            "ExcitationWavelength": [488, 561],
+        },
+    }
+    tifffile.imwrite(tmp_path / "a.ome.tif", np.zeros((2, 9, 8, 8), np.uint16), metadata=about)
+    stack = open_stack(tmp_path / "a.ome.tif")
+    assert stack.pixel_size_um.value == (0.09, 0.08)
+    assert stack.emission_of(1).value == 610
+    assert stack.excitation_of(0).value == 488
+    assert stack.channels == ("green", "red")
+
+
+def test_resolution_tags_are_a_pixel_only_where_they_can_be_one(tmp_path: Path) -> None:
+    frames = np.zeros((9, 8, 8), np.uint16)
+    for name, resolution, unit, pixel in (
+        ("print", (72, 72), "INCH", None),
+        ("sample", (1e4 / 0.065, 1e4 / 0.065), "CENTIMETER", 0.065),
+    ):
+        path = tmp_path / f"{name}.tif"
+        tifffile.imwrite(
+            path, frames, photometric="minisblack", resolution=resolution, resolutionunit=unit
+        )
+        told = open_stack(path).pixel_size_um
+        assert (told and told.value[1]) == (pixel and pytest.approx(pixel, rel=1e-4))
+
+
+def test_colour_pictures_are_refused(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((8, 8, 3), np.uint8), photometric="rgb")
+    with pytest.raises(DataError, match="colour images"):
+        open_stack(tmp_path / "a.tif")
+
+
+def test_a_time_lapse_is_time(tmp_path: Path) -> None:
+    frames = np.arange(12 * 64, dtype=np.uint16).reshape(12, 8, 8)
+    told, source = time_series(open_stack(imagej(tmp_path / "t.tif", frames, "TYX")))
+    np.testing.assert_array_equal(told, frames)
+    assert source == "file"
+    planes = open_stack(imagej(tmp_path / "z.tif", frames, "ZYX"))
+    with pytest.raises(DataError, match="12 sections"):
+        time_series(planes)
+    assert time_series(planes, "TYX")[1] == "user"
+    tifffile.imwrite(tmp_path / "q.tif", frames, photometric="minisblack")
+    assert time_series(open_stack(tmp_path / "q.tif"))[1] == "assumed"

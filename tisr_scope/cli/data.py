@@ -16,6 +16,7 @@ from tisr_scope.cli.common import (
     WienerOption,
     out,
     progress_bar,
+    show_table,
     tell_pair_quality,
 )
 
@@ -151,6 +152,9 @@ def import_(
     ] = None,
     offset_adu: Annotated[float | None, typer.Option(help="[default: 100]")] = None,
     electrons_per_adu: Annotated[float | None, typer.Option(help="[default: 0.46]")] = None,
+    extra_frames: Annotated[
+        int, typer.Option(min=0, help="Frames after every set that show no pattern; left out.")
+    ] = 0,
     drop_incomplete: Annotated[
         bool,
         typer.Option("--drop-incomplete", help="Leave out a time point that was not finished."),
@@ -203,6 +207,7 @@ def import_(
         period_um=period_um,
         offset_adu=offset_adu,
         electrons_per_adu=electrons_per_adu,
+        extra_frames=extra_frames,
         drop_incomplete=drop_incomplete,
         unsigned=unsigned,
         profile=None if profile is None else load_profile(profile),
@@ -219,6 +224,8 @@ def import_(
     if folder is None:
         raise typer.BadParameter("name a folder to import into", param_hint="FOLDER")
     plans = [plan_region(region, settings) for region in regions]
+    for name, facts in {str(plan.told): plan.told for plan in plans}.items():
+        show_table(f"read as ({sum(str(p.told) == name for p in plans)} regions)", facts)
     with progress_bar("importing frames") as progress:
         if to == "pairs":
             made = import_pairs(plans, folder, settings, split=Split(seed=seed), progress=progress)

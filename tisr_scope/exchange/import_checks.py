@@ -8,19 +8,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from tisr_scope.errors import DataError
 from tisr_scope.exchange.import_settings import ImportSettings
 from tisr_scope.exchange.imported_profile import ImportedOptics
 from tisr_scope.formats.biotisr import BioTisrCell
+from tisr_scope.formats.facts import Fact, settle, settle_pixel
 from tisr_scope.formats.mrc_header import MrcHeader, read_header
-from tisr_scope.formats.raw_stack import RawStack, read_raw_stack
+from tisr_scope.formats.raw_stack import LAYOUTS, PatternLayout, RawStack, read_raw_stack
+from tisr_scope.formats.stack import Stack
 from tisr_scope.profiles.library import parse_profile
 from tisr_scope.profiles.schema import Profile
 
-LAYOUTS = ((3, 3), (5, 5), (3, 5), (5, 3))
-"""Orientations and phases that instruments use, offered where the stated ones do not fit."""
 LAYOUT_NAME = "layout.json"
 """Axes and sections of a 3D stack, beside its files."""
 
@@ -121,22 +119,19 @@ def open_level(
                 where=str(file),
                 remedy=_fitting(folded, stated),
             )
-    try:
-        return read_raw_stack(
-            file,
-            settings.axes,
-            orientations=orientations,
-            phases=phases,
-            sections=settings.sections,
-            drop_incomplete=settings.drop_incomplete,
-        )
-    except DataError as error:
-        if "frames are no" not in error.what:
-            raise
-        count = re.match(r"\d+", error.what)
-        raise DataError(
-            error.what, where=error.where, remedy=_fitting(int(count[0]) if count else 0)
-        ) from error
+    return read_raw_stack(file, layout_of(settings, orientations, phases))
+
+
+def layout_of(settings: ImportSettings, orientations: int, phases: int) -> PatternLayout:
+    """What is said of the patterns of a raw stack."""
+    return PatternLayout(
+        orientations,
+        phases,
+        settings.axes,
+        settings.sections,
+        extra_frames=settings.extra_frames,
+        drop_incomplete=settings.drop_incomplete,
+    )
 
 
 def _fitting(frames: int, time_points: int | None = None) -> str:
@@ -207,38 +202,60 @@ def enlargement(
 
 
 def optics_of(
-    settings: ImportSettings, profile: Profile | None, stack: RawStack, channel: int
-) -> ImportedOptics:
-    """Options first, then the profile, then the file, then the published instrument."""
-    default = ImportedOptics()
-    pixel, aperture = stack.pixel_um, None
-    excitation = None
-    waves = stack.wavelengths_nm
-    emission = float(waves[channel]) if channel < len(waves) and waves[channel] > 0 else None
-    if profile is not None:
-        aperture = profile.optics.numerical_aperture
-        # MRC keeps pixel sizes in single precision; the profile knows the same one exactly.
-        exact = profile.optics.pixel_size_um
-        if pixel is None or np.float32(pixel) == np.float32(exact):
-            pixel = exact
-        excitation = profile.channels[0].excitation_nm
-        emission = profile.channels[0].emission_nm
-    return ImportedOptics(
-        settings.pixel_size_um or pixel or default.pixel_size_um,
-        settings.numerical_aperture or aperture or default.numerical_aperture,
-        settings.excitation_nm or excitation or default.excitation_nm,
-        settings.emission_nm or emission or default.emission_nm,
-    )
+    settings: ImportSettings, profile: Profile | None, stack: Stack, channel: int
+) -> tuple[ImportedOptics, dict[str, str]]:
+    """Options first, then the file, the profile, and the published instrument; and who says so."""
+    assumed, known = ImportedOptics(), profile.channels[0] if profile else None
+    facts: dict[str, Fact[float]] = {
+        "pixel_size_um": settle_pixel(
+            stack.pixel_size_um,
+            user=settings.pixel_size_um,
+            profile=profile.optics.pixel_size_um if profile else None,
+            assumed=assumed.pixel_size_um,
+            where=str(stack.path),
+        ),
+        "numerical_aperture": settle(
+            user=settings.numerical_aperture,
+            file=stack.numerical_aperture,
+            profile=profile.optics.numerical_aperture if profile else None,
+            assumed=assumed.numerical_aperture,
+        ),
+        "excitation_nm": settle(
+            user=settings.excitation_nm,
+            file=stack.excitation_of(channel),
+            profile=known.excitation_nm if known else None,
+            assumed=assumed.excitation_nm,
+        ),
+        "emission_nm": settle(
+            user=settings.emission_nm,
+            # A profile keeps fractions of a nanometre, which headers round away.
+            file=None if known else stack.emission_of(channel),
+            profile=known.emission_nm if known else None,
+            assumed=assumed.emission_nm,
+        ),
+    }
+    told = {name: str(fact) for name, fact in facts.items()}
+    return ImportedOptics(**{name: fact.value for name, fact in facts.items()}), told
 
 
 def timing_of(
     settings: ImportSettings,
     profile: Profile | None,
-    stack: RawStack,
+    stack: Stack,
     time_points: int,
 ) -> tuple[float, float]:
     """Interval in seconds, 0 where nobody says, and exposure in milliseconds."""
     plan = (profile.paired or profile.timelapse) if profile else None
-    interval = settings.interval_s or stack.interval_s or (plan.interval_s if plan else None)
-    exposure = settings.exposure_ms or stack.exposure_ms or (plan.exposure_ms if plan else None)
-    return interval or (1.0 if time_points == 1 else 0.0), exposure or 1.0
+    interval = settle(
+        user=settings.interval_s,
+        file=stack.interval_s,
+        profile=plan.interval_s if plan else None,
+        assumed=1.0 if time_points == 1 else 0.0,
+    )
+    exposure = settle(
+        user=settings.exposure_ms,
+        file=stack.exposure_ms,
+        profile=plan.exposure_ms if plan else None,
+        assumed=1.0,
+    )
+    return interval.value or (1.0 if time_points == 1 else 0.0), exposure.value

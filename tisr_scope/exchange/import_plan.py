@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Num
@@ -11,6 +11,7 @@ from tisr_scope.errors import DataError
 from tisr_scope.exchange.import_checks import (
     chosen_levels,
     enlargement,
+    layout_of,
     one_of,
     open_level,
     optics_of,
@@ -22,12 +23,15 @@ from tisr_scope.exchange.import_checks import (
 from tisr_scope.exchange.import_settings import ImportSettings
 from tisr_scope.exchange.imported_profile import ImportedOptics
 from tisr_scope.formats.biotisr import BioTisrCell
+from tisr_scope.formats.facts import SAID
 from tisr_scope.formats.mrc import open_mrc
 from tisr_scope.formats.mrc_header import MrcHeader, read_header
-from tisr_scope.formats.raw_stack import RawStack, read_raw_stack
+from tisr_scope.formats.mrc_stack import open_mrc_stack
+from tisr_scope.formats.raw_stack import PatternLayout, read_raw_stack
+from tisr_scope.formats.stack import Stack
 from tisr_scope.profiles.schema import Profile
 
-EMPTY = np.empty((0,) * 7, np.uint16)
+EMPTY = np.empty((0, 0), np.uint16)
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,10 @@ class ImportPlan:
         Layout of each raw stack; 1 x 1 x 1 without raw frames.
     axes : str or None
         Order of the axes in the files.
+    layout : PatternLayout
+        Which frames of the files are patterns.
+    told : dict
+        Optics and axes in words, with who says so.
     pixel_types : tuple of str
         Of each chosen level, as NumPy writes it.
     frame_shape : (height, width)
@@ -64,8 +72,6 @@ class ImportPlan:
         Focal planes to take, counted from 0.
     section_um : float or None
         Distance of focal planes, where the file says.
-    drop_incomplete : bool
-        Frames at the end of the files are left out.
     """
 
     cell: BioTisrCell
@@ -85,7 +91,8 @@ class ImportPlan:
     channel: int = 0
     planes: tuple[int, ...] = (0,)
     section_um: float | None = None
-    drop_incomplete: bool = False
+    layout: PatternLayout = field(default_factory=PatternLayout)
+    told: dict[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -130,14 +137,7 @@ class ImportPlan:
         DataError
             If the file was changed since the plan was made.
         """
-        stack = read_raw_stack(
-            self.cell.levels[number],
-            self.axes,
-            orientations=self.orientations,
-            phases=self.phases,
-            sections=self.sections,
-            drop_incomplete=self.drop_incomplete,
-        )
+        stack = read_raw_stack(self.cell.levels[number], self.layout)
         return stack.plane(self.channel, self.planes[0] if plane is None else plane)
 
     def target_frames(self) -> Num[np.ndarray, "time fy fx"]:
@@ -202,9 +202,12 @@ def plan_region(cell: BioTisrCell, settings: ImportSettings) -> ImportPlan:
         orientations, phases = patterns_of(cell, settings, profile)
         # Opened one after the other, and closed: only shapes and types are kept.
         opened = (open_level(file, cell, settings, orientations, phases) for file in files)
-        found = [(s.frames.shape, s.frames.dtype.str, replace(s, frames=EMPTY)) for s in opened]
-        shapes, first = [shape for shape, _, _ in found], found[0][2]
-        types = tuple(kind for _, kind, _ in found)
+        found = [
+            (s.frames.shape, s.frames.dtype.str, f"{s.axes} ({SAID[s.source]})", _about(s.stack))
+            for s in opened
+        ]
+        shapes, first, named = [one[0] for one in found], found[0][3], found[0][2]
+        types = tuple(one[1] for one in found)
         _, channels, sections, orientations, phases = shapes[0][:5]
         channel = one_of("channel", settings.channel, channels, cell)
         planes = tuple(range(sections))
@@ -214,8 +217,7 @@ def plan_region(cell: BioTisrCell, settings: ImportSettings) -> ImportPlan:
     else:
         headers = [read_header(file) for file in files]
         shapes = [header.shape for header in headers]
-        waves = tuple(w for w in headers[0].wavelengths_nm if w > 0)
-        first = RawStack(EMPTY, pixel_um=headers[0].pixel_um or None, wavelengths_nm=waves)
+        first, named = _about(open_mrc_stack(files[0])), "TYX"
         types = tuple(header.dtype.str for header in headers)
         sections, orientations, phases, channel, planes = 1, 1, 1, 0, (0,)
         chosen = replace(cell, widefield=files)
@@ -229,7 +231,7 @@ def plan_region(cell: BioTisrCell, settings: ImportSettings) -> ImportPlan:
         )
     target = read_header(cell.target) if cell.target is not None else None
     upscale = enlargement(cell, target, time_points, sections, frame_shape) if target else 0
-    optics = optics_of(settings, profile, first, channel)
+    optics, said = optics_of(settings, profile, first, channel)
     interval, exposure = timing_of(settings, profile, first, time_points)
     return ImportPlan(
         cell=chosen,
@@ -248,6 +250,15 @@ def plan_region(cell: BioTisrCell, settings: ImportSettings) -> ImportPlan:
         profile=profile,
         channel=channel,
         planes=planes,
-        section_um=first.section_um,
-        drop_incomplete=settings.drop_incomplete,
+        section_um=first.section_um.value if first.section_um else None,
+        layout=layout_of(settings, orientations, phases),
+        told={"axes": named, **said},
     )
+
+
+# ------------------------------------------------------------------------------------- inside
+
+
+def _about(stack: Stack) -> Stack:
+    """What a file says, without its pixels."""
+    return replace(stack, data=EMPTY, axes="YX")

@@ -34,6 +34,8 @@ class ImportSettings:
         Stripes; measured in the frames if omitted.
     offset_adu, electrons_per_adu : float, optional
         Of the camera.
+    extra_frames : int
+        Frames after every set of patterns that are none, such as a wide field.
     drop_incomplete : bool
         Leave out the frames of a time point in which a recording was stopped.
     unsigned : bool, optional
@@ -60,6 +62,7 @@ class ImportSettings:
     period_um: float | None = None
     offset_adu: float | None = None
     electrons_per_adu: float | None = None
+    extra_frames: int = 0
     drop_incomplete: bool = False
     unsigned: bool | None = None
     profile: Profile | None = None

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tisr_scope.errors import DataError
 from tisr_scope.formats.biotisr import BioTisrCell, biotisr_cells
-from tisr_scope.formats.raw_stack import SUFFIXES
+from tisr_scope.formats.reader import SUFFIXES, natural
 
 
 def find_regions(
@@ -38,7 +38,7 @@ def find_regions(
         raise DataError("there is no such file or folder", where=str(source))
     plain = sorted(
         (f for f in source.iterdir() if f.suffix.lower() in SUFFIXES and f.is_file()),
-        key=lambda f: _natural(f.name),
+        key=lambda f: natural(f.name),
     )
     published = re.match(r"(RawSIMData|WF_level|SIM_gt)", plain[0].name) if plain else True
     found = biotisr_cells(source) if published else [_single(file) for file in plain]
@@ -72,8 +72,3 @@ def find_regions(
 def _single(file: Path) -> BioTisrCell:
     """A raw stack of its own."""
     return BioTisrCell(file.parent / file.name.split(".")[0], "", (file,), None)
-
-
-def _natural(name: str) -> list[tuple[int, int | str]]:
-    parts = re.split(r"(\d+)", name)
-    return [(1, int(part)) if part.isdigit() else (0, part) for part in parts]

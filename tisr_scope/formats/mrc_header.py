@@ -54,6 +54,12 @@ class MrcHeader:
         Priism: 0 z runs fastest, then time; 1 wavelength, then z; 2 z, then wavelength.
     labels : tuple of str
         Comments that are not empty.
+    marked : bool
+        Whether the Priism mark is there, and with it the meaning of everything beyond the sizes.
+    waves : int
+        Number of wavelengths, Priism only; 0 if not stated.
+    numbers : tuple of int
+        Integers and floats that the extended header keeps for every section, Priism only.
     """
 
     dialect: Dialect
@@ -66,6 +72,9 @@ class MrcHeader:
     wavelengths_nm: tuple[int, ...] = ()
     sequence: int = 0
     labels: tuple[str, ...] = ()
+    marked: bool = False
+    waves: int = 0
+    numbers: tuple[int, int] = (0, 0)
 
     @property
     def mode(self) -> int:
@@ -149,6 +158,9 @@ def parse_header(head: bytes, path: Path) -> MrcHeader:
         wavelengths_nm=wavelengths,
         sequence=sequence,
         labels=tuple(dict.fromkeys(label for label in labels if label)),
+        marked=priism and struct.unpack_from(f"{order}h", head, 96)[0] == PRIISM_ID,
+        waves=max(0, waves),
+        numbers=struct.unpack_from(f"{order}2h", head, 128) if priism else (0, 0),
     )
 
 

@@ -1,25 +1,73 @@
-"""Raw SIM stacks of other software: MRC, DeltaVision and TIFF files with named axes."""
+"""Raw SIM frames of a stack with named axes: which of its frames are patterns.
+
+An axis that the file names is never taken for another one, but for that which holds exactly the
+patterns: many instruments store the nine frames of an image as nine sections or time points.
+Frames without a name are taken as patterns and then time, which is said; everything else is asked
+for.
+"""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import tifffile
 from jaxtyping import Num
 
 from tisr_scope.errors import DataError
-from tisr_scope.formats.deltavision import SUFFIXES as DV_SUFFIXES
-from tisr_scope.formats.deltavision import read_deltavision
-from tisr_scope.formats.mrc import open_mrc
-from tisr_scope.formats.stack_axes import ORDER, parse_axes, unfold
+from tisr_scope.formats.facts import Source
+from tisr_scope.formats.reader import SUFFIXES, open_stack
+from tisr_scope.formats.stack import AXIS_NAMES, Stack
+from tisr_scope.formats.stack_axes import parse_axes, separate_tiles, unfold
 
-SUFFIXES = (".mrc", ".tif", ".tiff", *DV_SUFFIXES)
-TO_MICROMETRE = {"µm": 1.0, "um": 1.0, "micron": 1.0, "microns": 1.0, "nm": 1e-3, "mm": 1e3}
+__all__ = ["LAYOUTS", "SUFFIXES", "PatternLayout", "RawStack", "raw_frames", "read_raw_stack"]
+
+LAYOUTS = ((3, 3), (3, 5), (5, 5), (5, 3))
+"""Orientations and phases that instruments use, offered where the stated ones do not fit."""
+
+
+@dataclass(frozen=True)
+class PatternLayout:
+    """How the frames of a stack are patterns.
+
+    Attributes
+    ----------
+    orientations, phases : int
+        Of the illumination.
+    axes : str, optional
+        Order of the axes, slowest first; see :mod:`tisr_scope.formats.stack_axes`.
+    sections, time_points : int, optional
+        One of the axes that are named may be left open: it follows from the number of frames.
+    extra_frames : int
+        Frames after every set of patterns that are none, such as a wide field; left out.
+    drop_incomplete : bool
+        Leave out frames at the end that make no whole time point.
+    """
+
+    orientations: int = 3
+    phases: int = 3
+    axes: str | None = None
+    sections: int | None = None
+    time_points: int | None = None
+    extra_frames: int = 0
+    drop_incomplete: bool = False
+
+    @property
+    def patterns(self) -> int:
+        """Orientations times phases."""
+        return self.orientations * self.phases
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Known lengths of axes; 0 where they follow from the number of frames."""
+        return {
+            "O": self.orientations,
+            "P": self.phases,
+            "Z": self.sections or 0,
+            "T": self.time_points or 0,
+        }
 
 
 @dataclass(frozen=True)
@@ -30,20 +78,18 @@ class RawStack:
     ----------
     frames : array, shape (time, channel, z, orientation, phase, y, x)
         As stored: counts, not scaled.
-    pixel_um, section_um : float or None
-        Sizes in micrometres, where the file says.
-    interval_s, exposure_ms : float or None
-        Timing, where the file says.
-    wavelengths_nm : tuple of int
-        Emission, where the file says.
+    stack : Stack
+        The file, and all that it says.
+    axes : str
+        What its frames were taken for, slowest first.
+    source : {"file", "user", "assumed"}
+        Who says so.
     """
 
     frames: Num[np.ndarray, "time channel z orientation phase y x"]
-    pixel_um: float | None = None
-    section_um: float | None = None
-    interval_s: float | None = None
-    exposure_ms: float | None = None
-    wavelengths_nm: tuple[int, ...] = ()
+    stack: Stack
+    axes: str
+    source: Source
 
     def plane(self, channel: int = 0, z: int = 0) -> Num[np.ndarray, "time orientation phase y x"]:
         """Frames of one channel and section, counted from 0.
@@ -65,76 +111,139 @@ class RawStack:
         return self.frames[:, channel, z]
 
 
-def read_raw_stack(
-    path: Path,
-    axes: str | None = None,
-    *,
-    orientations: int = 3,
-    phases: int = 3,
-    sections: int | None = None,
-    time_points: int | None = None,
-    channels: int | None = None,
-    drop_incomplete: bool = False,
-) -> RawStack:
-    """Open a raw SIM stack (.mrc, .tif, .tiff, .dv, .r3d); big files stay on disk.
+def read_raw_stack(path: Path, layout: PatternLayout | None = None) -> RawStack:
+    """Open a raw SIM stack of any format; big files stay on disk.
 
     Parameters
     ----------
     path : Path
-        File.
-    axes : str, optional
-        Order of the axes, slowest first, such as ``"TOPYX"``.  If omitted: the one of the header
-        in DeltaVision files, with orientation, z and phase folded into z as in OMX; angle and
-        phase of OME-TIFF where it names them; else ``TOPYX``.
-    orientations, phases : int
-        Of the illumination.
-    sections, time_points, channels : int, optional
-        One of the axes that are named may be left open, it follows from the number of frames.
-    drop_incomplete : bool
-        Leave out frames at the end that make no whole time point (not of DeltaVision files, whose
-        header states the time points).
+        What :func:`tisr_scope.formats.reader.open_stack` takes.
+    layout : PatternLayout, optional
+        3 orientations x 3 phases, axes as the file has them, if omitted.
 
     Raises
     ------
     DataError
-        If the file cannot be read, is no stack of real numbers, or the number of frames does not
-        fit.
+        If the file cannot be read, or it is not clear which of its frames are patterns.
     """
-    path = Path(path)
-    suffix = path.suffix.lower()
-    if not path.is_file() or suffix not in SUFFIXES:
+    return raw_frames(open_stack(path), layout or PatternLayout())
+
+
+def raw_frames(stack: Stack, layout: PatternLayout) -> RawStack:
+    """Raw frames of a stack.
+
+    Raises
+    ------
+    DataError
+        If it is not clear which of its frames are patterns, or their number does not fit.
+    """
+    where, data = str(stack.path), stack.data
+    axes, leading = layout.axes, stack.lengths
+    source: Source = "user"
+    channels: int | None = None
+    if "C" in leading and (axes is None or "C" not in axes.upper()):
+        # Channels are never folded into anything else: they go in front, and the rest is named.
+        channels = leading.pop("C")
+        data = np.moveaxis(data, stack.axes.index("C"), 0)
+    if axes is None:
+        axes, source = _patterns(leading, layout, stack)
+    sizes = _lengths(axes, leading, layout)
+    if layout.extra_frames:
+        data = _without_extra(data, 0 if channels is None else 1, layout, where)
+    data, axes = separate_tiles(data, axes, sizes, where)
+    parts = [data] if channels is None else list(data)
+    try:
+        unfolded = [
+            unfold(part, axes, _named(axes, sizes), where, drop_incomplete=layout.drop_incomplete)
+            for part in parts
+        ]
+    except DataError as error:
+        if source == "user" or "frames are no" not in error.what:
+            raise
         raise DataError(
-            "no raw stack", where=str(path), remedy=f"give an existing {', '.join(SUFFIXES)} file"
-        )
-    sizes = {
-        "O": orientations,
-        "P": phases,
-        "Z": sections or 0,
-        "T": time_points or 0,
-        "C": channels or 0,
-    }
-    if suffix in DV_SUFFIXES:
-        return _from_deltavision(path, axes, sizes)
-    if suffix == ".mrc":
-        data, header = open_mrc(path)
-        axes = axes or "TOPYX"
-        frames = unfold(
-            _real(data, path),
-            axes,
-            _named(axes, sizes),
-            str(path),
-            drop_incomplete=drop_incomplete,
-        )
-        return RawStack(
-            frames,
-            pixel_um=header.pixel_um or None,
-            section_um=header.section_um or None,
-            wavelengths_nm=tuple(w for w in header.wavelengths_nm if w > 0),
-        )
-    return _from_tiff(path, axes, sizes, drop_incomplete)
+            error.what, where=where, remedy=_fitting(math.prod(leading.values()), layout)
+        ) from error
+    frames = unfolded[0] if len(parts) == 1 else np.concatenate(unfolded, axis=1)
+    return RawStack(frames, stack, axes, source)
 
 
 # ------------------------------------------------------------------------------------- inside
+
+
+def _patterns(
+    leading: Mapping[str, int], layout: PatternLayout, stack: Stack
+) -> tuple[str, Source]:
+    """Axes of a stack whose user names none."""
+    letters, frames = "".join(leading), math.prod(leading.values())
+    patterns = layout.patterns
+    if {"O", "P"} <= set(letters) and not set(letters) - set("TZOP"):
+        return letters + "YX", "file"
+    holding = [axis for axis, n in leading.items() if n == patterns and axis in "TZQ"]
+    others = set(letters) - set(holding)
+    if len(holding) == 1 and not others - set("TZ"):
+        return letters.replace(holding[0], "OP") + "YX", "assumed"
+    if frames == patterns + layout.extra_frames and not set(letters) - set("TZQS"):
+        return "OPYX", "assumed"
+    if letters in ("T", "Q") and not layout.sections:
+        return "TOPYX", "assumed"
+    raise _unclear(leading, frames, layout, stack)
+
+
+def _unclear(
+    leading: Mapping[str, int], frames: int, layout: PatternLayout, stack: Stack
+) -> DataError:
+    if not leading:
+        return DataError(
+            "one frame is no SIM stack",
+            where=str(stack.path),
+            remedy="if it shows all patterns side by side, say --axes OYPX (orientations below "
+            "each other, phases beside each other)",
+        )
+    told = " x ".join(f"{n} {AXIS_NAMES.get(axis, axis)}" for axis, n in leading.items())
+    fits = _layouts(frames)
+    return DataError(
+        f"the file says {told}, and not which of them are the {layout.orientations} orientations "
+        f"x {layout.phases} phases",
+        where=str(stack.path),
+        remedy="name the axes, slowest first: --axes TOPYX (patterns, then time), --axes TOZPYX "
+        "(focal planes, orientation slowest, as OMX) or --axes TZOPYX (all patterns of a plane "
+        "together), with --sections" + (f"; the number of frames fits {fits}" if fits else ""),
+    )
+
+
+def _layouts(frames: int) -> str:
+    """Usual layouts that a number of frames would fit, and how many of their images."""
+    return " or ".join(
+        f"--orientations {o} --phases {p} ({frames // (o * p)} x)"
+        for o, p in LAYOUTS
+        if frames and frames % (o * p) == 0
+    )
+
+
+def _fitting(frames: int, layout: PatternLayout) -> str:
+    """Advice where the number of frames does not fit."""
+    if fits := _layouts(frames):
+        return f"state the layout; it would fit {fits}"
+    if frames % (layout.patterns + 1) == 0:
+        return (
+            "if a frame that is no pattern, such as a wide field, follows every set, say "
+            "--extra-frames 1"
+        )
+    return (
+        "state the right --orientations and --phases; if the recording was stopped within a "
+        "time point, leave that one out with --drop-incomplete"
+    )
+
+
+def _lengths(axes: str, leading: Mapping[str, int], layout: PatternLayout) -> dict[str, int]:
+    """Lengths of the named axes, with the file's own where two are open."""
+    sizes = layout.sizes
+    if not layout.axes and {"O", "P"} <= set(leading):
+        return {**sizes, **leading}
+    open_ones = [a for a in "TZ" if a in axes.upper() and not sizes[a]]
+    if len(open_ones) > 1:
+        sizes.update({a: leading[a] for a in open_ones if a in leading})
+    return sizes
 
 
 def _named(axes: str, sizes: Mapping[str, int]) -> dict[str, int]:
@@ -143,119 +252,17 @@ def _named(axes: str, sizes: Mapping[str, int]) -> dict[str, int]:
     return {axis: n for axis, n in sizes.items() if axis in leading or axis in "TCZ"}
 
 
-def _from_deltavision(path: Path, axes: str | None, sizes: dict[str, int]) -> RawStack:
-    stack = read_deltavision(path)
-    if axes is None:
-        axes = stack.axes.replace("Z", "OZP")
-        here = dict(zip(stack.axes, stack.frames.shape, strict=True))
-        sizes = {**sizes, "T": here["T"], "C": here["C"]}
-    frames = unfold(_real(stack.frames, path), axes, _named(axes, sizes), str(path))
-    return RawStack(
-        frames,
-        pixel_um=stack.pixel_um or None,
-        section_um=stack.section_um or None,
-        interval_s=stack.interval_s,
-        exposure_ms=stack.exposure_ms,
-        wavelengths_nm=stack.wavelengths_nm,
-    )
-
-
-def _from_tiff(
-    path: Path, axes: str | None, sizes: dict[str, int], drop_incomplete: bool
-) -> RawStack:
-    try:
-        with _loud(), tifffile.TiffFile(path) as file:
-            if not file.series:
-                raise ValueError("it holds no image")
-            # All pages, so that one that is missing is missed here.
-            len(file.pages)
-            if len(file.series) != 1:
-                raise DataError(
-                    f"the TIFF file holds {len(file.series)} series of images",
-                    where=str(path),
-                    remedy="export the raw frames alone, as one stack",
-                )
-            series = file.series[0]
-            file_axes = series.axes
-            offset, shape, dtype = series.dataoffset, series.shape, series.dtype
-            pixel, interval = _tiff_scale(file)
-            # Contiguous and not compressed: leave the pixels on disk.
-            if offset is not None:
-                kind = np.dtype(dtype).newbyteorder(file.byteorder)
-                data = np.memmap(path, kind, mode="r", offset=offset, shape=shape)
-            else:
-                data = series.asarray()
-    except (OSError, ValueError, IndexError, tifffile.TiffFileError) as error:
+def _without_extra(
+    data: Num[np.ndarray, "*axes y x"], kept: int, layout: PatternLayout, where: str
+) -> Num[np.ndarray, "*axes y x"]:
+    block = layout.patterns + layout.extra_frames
+    count = math.prod(data.shape[kept:-2])
+    if count % block:
         raise DataError(
-            f"not a readable TIFF file: {error}",
-            where=str(path),
-            remedy="copy the file again, or export it as uncompressed TIFF",
-        ) from error
-    if axes is None:
-        axes, sizes = _ome_axes(file_axes, shape, sizes)
-    frames = unfold(
-        _real(data, path), axes, _named(axes, sizes), str(path), drop_incomplete=drop_incomplete
-    )
-    return RawStack(frames, pixel_um=pixel, interval_s=interval)
-
-
-@contextmanager
-def _loud() -> Iterator[None]:
-    """What tifffile only logs as an error, such as a chain of pages that breaks off, is one."""
-    heard: list[str] = []
-    ear = logging.Handler(logging.ERROR)
-    ear.emit = lambda record: heard.append(record.getMessage())  # type: ignore[method-assign]
-    log = logging.getLogger("tifffile")
-    log.addHandler(ear)
-    try:
-        yield
-    finally:
-        log.removeHandler(ear)
-    if heard:
-        raise ValueError(heard[0])
-
-
-def _ome_axes(
-    file_axes: str, shape: tuple[int, ...], sizes: dict[str, int]
-) -> tuple[str, dict[str, int]]:
-    """Axes of a file that names angle and phase itself; else ``TOPYX``."""
-    renamed = file_axes.replace("A", "O")
-    known = {"O", "P"} <= set(renamed) and not set(renamed[:-2]) - set(ORDER)
-    if not known or renamed[-2:] != "YX":
-        return "TOPYX", sizes
-    lengths = dict(zip(renamed[:-2], shape[:-2], strict=True))
-    return renamed, {**sizes, **lengths}
-
-
-def _tiff_scale(file: tifffile.TiffFile) -> tuple[float | None, float | None]:
-    """Pixel size in micrometres and interval in seconds from OME or ImageJ metadata."""
-    if file.is_ome and file.ome_metadata:
-        described = tifffile.xml2dict(file.ome_metadata)["OME"]["Image"]
-        image = described[0] if isinstance(described, list) else described
-        about = image["Pixels"]
-        size, step = about.get("PhysicalSizeX"), about.get("TimeIncrement")
-        unit = TO_MICROMETRE.get(str(about.get("PhysicalSizeXUnit", "µm")))
-        second = {"s": 1.0, "ms": 1e-3}.get(str(about.get("TimeIncrementUnit", "s")))
-        return (
-            float(size) * unit if size and unit else None,
-            float(step) * second if step and second else None,
+            f"{count} frames are no multiple of {layout.patterns} patterns and "
+            f"{layout.extra_frames} extra frames",
+            where=where,
+            remedy="state the right --orientations, --phases and --extra-frames",
         )
-    about = file.imagej_metadata or {}
-    unit = TO_MICROMETRE.get(str(about.get("unit", "")).replace("\\u00B5", "µ"))
-    tag = file.pages[0].tags.get("XResolution")
-    ratio = tag.value[0] / tag.value[1] if tag is not None and tag.value[1] else 0.0
-    interval = about.get("finterval")
-    return (
-        unit / ratio if unit and ratio > 0 else None,
-        float(interval) if interval else None,
-    )
-
-
-def _real(data: Num[np.ndarray, "*axes"], path: Path) -> Num[np.ndarray, "*folded y x"]:
-    if data.ndim < 2 or np.iscomplexobj(data) or data.size == 0:
-        raise DataError(
-            f"an array of shape {data.shape}, {data.dtype} is no series of frames",
-            where=str(path),
-            remedy="give the raw frames as one stack",
-        )
-    return data
+    sets = data.reshape(*data.shape[:kept], -1, block, *data.shape[-2:])
+    return sets[..., : layout.patterns, :, :]

@@ -4,6 +4,9 @@ Letters, slowest first: ``T`` time, ``C`` channel, ``Z`` section, ``O`` orientat
 then ``Y X``.  Spaces, commas and brackets are for the eye: ``"TOPYX"``, ``"T (O P) Y X"``.  How the
 file folds these axes does not matter, since only their order counts: 180 pages, 20 hyperstack
 frames of 9 slices, or a z axis of 180 are the same stack.
+
+Patterns side by side in one frame, as Nikon stores them, stand where their tiles lie: ``"OYPX"``
+has the orientations below each other and the phases beside each other.
 """
 
 from __future__ import annotations
@@ -40,6 +43,44 @@ def parse_axes(text: str) -> str:
     if len(set(leading)) != len(leading):
         raise DataError(f"an axis comes twice in {text!r}", remedy="name every axis once")
     return leading
+
+
+def separate_tiles(
+    frames: Num[np.ndarray, "*folded y x"], axes: str, sizes: Mapping[str, int], where: str
+) -> tuple[Num[np.ndarray, "*folded y x"], str]:
+    """Take mosaics apart: frames one after the other, and their axes without tiles.
+
+    Parameters
+    ----------
+    frames : array
+        Any number of leading axes.
+    axes : str
+        ``"TOYPX"``: the axis before ``Y`` runs down a frame, that before ``X`` across it.  Other
+        axes come back as they are.
+    sizes : mapping
+        Number of tiles along each.
+    where : str
+        Named in errors.
+
+    Raises
+    ------
+    DataError
+        If the frame does not divide into the tiles.
+    """
+    letters = "".join(c for c in axes.upper() if c.isalnum())
+    if letters[-1:] != "X" or letters[-3:-2] != "Y" or len(letters) < 4:
+        return frames, axes
+    down, across = letters[-4], letters[-2]
+    height, width = frames.shape[-2:]
+    rows, columns = sizes.get(down, 0), sizes.get(across, 0)
+    if rows < 1 or columns < 1 or height % rows or width % columns:
+        raise DataError(
+            f"a frame of {height} x {width} pixels does not divide into {rows} x {columns} tiles",
+            where=where,
+            remedy="state --orientations and --phases of the mosaic",
+        )
+    tiles = frames.reshape(*frames.shape[:-2], rows, height // rows, columns, width // columns)
+    return np.moveaxis(tiles, -2, -3), f"{letters[:-4]}{down}{across}YX"
 
 
 def unfold(

@@ -17,7 +17,8 @@ from jaxtyping import Float, Num
 
 from tisr_scope.disk import writing
 from tisr_scope.errors import DataError
-from tisr_scope.formats.raw_stack import RawStack, read_raw_stack
+from tisr_scope.formats.facts import settle_pixel
+from tisr_scope.formats.raw_stack import PatternLayout, RawStack, read_raw_stack
 from tisr_scope.provenance import provenance, write_json
 from tisr_scope.sim.optics.volume_otf import VolumeOptics
 from tisr_scope.sim.optics.volume_psf import with_measured_psf
@@ -126,10 +127,7 @@ def reconstruct_series_file(
     path, out = Path(path), Path(out)
     stack = read_raw_stack(
         path,
-        layout.axes,
-        orientations=layout.orientations,
-        phases=layout.phases,
-        sections=layout.sections,
+        PatternLayout(layout.orientations, layout.phases, layout.axes, layout.sections),
     )
     pixel, section = _spacing(stack, layout, path)
     optics = VolumeOptics(
@@ -274,13 +272,13 @@ def _offset(
 
 
 def _spacing(stack: RawStack, layout: SeriesLayout, path: Path) -> tuple[float, float]:
-    pixel = layout.pixel_um or stack.pixel_um
-    section = layout.section_um or stack.section_um
-    if pixel is None or section is None:
-        what = "pixels" if pixel is None else "sections"
+    pixel = settle_pixel(stack.stack.pixel_size_um, user=layout.pixel_um, where=str(path)).value
+    told = stack.stack.section_um
+    section = layout.section_um or (told.value if told else None)
+    if section is None:
         raise DataError(
-            f"the file does not say how far its {what} are apart",
+            "the file does not say how far its sections are apart",
             where=str(path),
-            remedy="state --pixel-size-um and --z-step-um",
+            remedy="state it with --z-step-um",
         )
     return pixel, section
