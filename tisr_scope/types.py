@@ -42,6 +42,8 @@ class PairedStack:
         Number of raw frames each wide-field image is the mean of, where it is known.
     numerical_aperture, emission_nm : float, optional
         Of the microscope, where they are known.
+    same_unit : bool
+        Whether the target is in the unit of ``widefield``; published ones rarely are.
     """
 
     name: str
@@ -55,6 +57,7 @@ class PairedStack:
     raw_frames: int | None = None
     numerical_aperture: float | None = None
     emission_nm: float | None = None
+    same_unit: bool = True
 
     def __post_init__(self) -> None:
         _, time, height, width = self.widefield.shape

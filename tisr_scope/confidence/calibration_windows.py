@@ -164,9 +164,7 @@ def make_examples(
     device = next(network.parameters()).device
     scale = normalisation.scale(pair.widefield[level], pair.name)
     stack = torch.from_numpy(normalisation.normalise_input(pair.widefield[level], scale))
-    target = torch.from_numpy(
-        normalisation.normalise_target(pair.target, normalisation.scale(pair.target, pair.name))
-    )
+    target = torch.from_numpy(normalisation.target_of(pair))
     f, random = pair.upscale, np.random.default_rng(seed)
     cache = cache and cacheable(network)
     cut = cache and patch_px is not None and max(height, width) > patch_px

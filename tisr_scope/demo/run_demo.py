@@ -38,6 +38,7 @@ from tisr_scope.profiles.schema import DeviceSetting, Profile
 from tisr_scope.provenance import provenance, write_json
 from tisr_scope.recording.journal import JournalEntry
 from tisr_scope.recording.recording import Recording
+from tisr_scope.simulated_microscope.camera import SensorProperties
 from tisr_scope.simulated_microscope.truth import truth_stack
 
 PROFILE = "simulated_microtubules"
@@ -238,10 +239,14 @@ def compare(recording: Recording, results: StoredResults, model: Path) -> Compar
     truth = truth_stack(choose(recording, times), upscale=upscale)
     sr = np.stack([results.intensity(k) for k in picks])
     stated = np.stack([results.confidence(k) for k in picks])
-    widefield = enlarge(np.stack([recording.widefield(t) for t in times]), upscale)
+    recorded = np.stack([recording.widefield(t) for t in times])
+    widefield = enlarge(recorded, upscale)
     reference = normalised_reference(truth, blur_sigma_px=0)
     rule = load_bundle(model).normalisation
-    target = rule.normalise_target(truth, rule.scale(truth, "truth"))
+    electrons = truth * SensorProperties().quantum_efficiency
+    target = rule.normalise_target(
+        electrons, rule.target_scale(electrons, recorded, "truth"), upscale
+    )
     centre = torch.from_numpy(sr)
     inside = inside_interval(torch.from_numpy(target), centre, half_width(centre))
     show = len(picks) // 2

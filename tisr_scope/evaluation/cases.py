@@ -20,6 +20,7 @@ from tisr_scope.inference.sources import ImageStack, RecordedChannel
 from tisr_scope.pairs.pair_folder import load_pair, load_truth, pair_folders, read_about
 from tisr_scope.recording.recording import Recording
 from tisr_scope.simulated_microscope.truth import is_simulated, truth_stack
+from tisr_scope.types import PairedStack
 
 Subset = Literal["train", "validation", "test"]
 _STACKS = (".tif", ".tiff", ".mrc")
@@ -63,6 +64,8 @@ class Case:
     emission_nm: float | None
     input_mode: InputMode
     where: Path
+    pair: PairedStack | None = None
+    """All of a prepared pair; its target belongs to the wide field of its highest level."""
 
     @property
     def upscale(self) -> int | None:
@@ -165,6 +168,7 @@ def _pair_loader(folder: Path, level: int) -> Loader:
             emission_nm=stack.emission_nm,
             input_mode="single" if stack.raw_frames == 1 else "pattern_mean",
             where=folder,
+            pair=stack,
         )
 
     return load

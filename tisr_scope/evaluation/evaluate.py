@@ -241,8 +241,8 @@ def _predict(model: _Model, case: Case, level: int, passes: int, seed: int) -> _
     scale = rule.scale(case.widefield, case.stack)
     frames = rule.normalise_input(case.widefield, scale)
     target = None
-    if case.target is not None:
-        target = rule.normalise_target(case.target, rule.scale(case.target, case.stack))
+    if case.pair is not None:
+        target = rule.target_of(case.pair)
     found = _Frames()
     calibration = model.calibration if bayesian else None
     if bayesian:

@@ -68,6 +68,7 @@ def load_pair(folder: Path) -> PairedStack:
         position=int(about.get("position", 0)),
         first_time=int(about.get("time_points", [0])[0]),
         raw_frames=about.get("raw_frames"),
+        same_unit="imported" not in about,
         numerical_aperture=otf.get("numerical_aperture"),
         emission_nm=otf.get("emission_nm"),
     )

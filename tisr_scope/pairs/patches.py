@@ -126,6 +126,8 @@ class _Source:
     scales: tuple[float, ...]
     light: Light | None = None
     curves: tuple[ScaleCurve, ...] = ()
+    background: Float[np.ndarray, "level time y x"] | None = None
+    """What was taken off the inputs, in electrons; its photons are thinned too."""
 
 
 class PatchSampler:
@@ -283,8 +285,7 @@ def _prepare(stack: PairedStack, rule: Normalisation, settings: PatchSettings) -
     inputs = np.stack(
         [rule.normalise_input(w, s) for w, s in zip(stack.widefield, scales, strict=True)]
     )
-    scale = rule.scale(stack.target, f"{stack.name}, target")
-    target = rule.normalise_target(stack.target, scale)
+    target = rule.target_of(stack)
     corners = _corners(target, stack.upscale, settings)
     if len(corners) == 0:
         raise DataError(
@@ -307,7 +308,9 @@ def _prepare(stack: PairedStack, rule: Normalisation, settings: PatchSettings) -
         scale_curve(w, light, settings.least_light, rule, p)
         for w, p in zip(stack.widefield, places, strict=True)
     )
-    return _Source(*about, inputs, target, corners, scales, light, curves)
+    return _Source(
+        *about, inputs, target, corners, scales, light, curves, rule.background_of(stack.widefield)
+    )
 
 
 def _corners(
@@ -362,9 +365,13 @@ def _cut(
     if source.light is not None:
         # Before any turning: photons are counted on the pixels of the camera.
         electrons = x * source.scales[draw.level]
-        thinned = source.light.thin(electrons, draw.light, np.random.default_rng(seed))
+        off = np.zeros(1, np.float32)
+        if source.background is not None:
+            off = _window(source.background[draw.level], draw, settings, 1)
+        thinned = source.light.thin(electrons + off, draw.light, np.random.default_rng(seed))
+        thinned = thinned - draw.light * off
         scale = source.scales[draw.level] * source.curves[draw.level].scale(draw.light)
-        x = thinned / np.float32(scale)
+        x = (thinned / scale).astype(np.float32)
     return _turn(x, draw, settings, 1), _turn(y, draw, settings, upscale)
 
 
@@ -383,6 +390,11 @@ def _turn(
 ) -> Float[np.ndarray, "time y x"]:
     if _margin_px(settings):
         patch = rotate(patch, draw.angle_rad, f * settings.size_px)
+    return turned(patch, draw)
+
+
+def turned(patch: Float[np.ndarray, "time y x"], draw: Draw) -> Float[np.ndarray, "time y x"]:
+    """The patch flipped, transposed and reversed in time, as drawn."""
     if draw.flip_y:
         patch = patch[:, ::-1]
     if draw.flip_x:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -54,6 +55,51 @@ class IncoherentOtf:
         q = np.clip(np.abs(frequency) / self.cutoff_per_um, 0, 1)
         otf: Float[np.ndarray, "*k"] = 2 / np.pi * (np.arccos(q) - q * np.sqrt(1 - q * q))
         return otf
+
+
+@dataclass(frozen=True)
+class DefocusedOtf:
+    """OTF of a circular pupil out of focus, with spherical aberration (scalar theory).
+
+    The phase of the pupil at the distance rho from its centre, in parts of its radius, is that of
+    free propagation over the defocus in the index of the sample, and Zernike's Z(4, 0).
+    """
+
+    numerical_aperture: float
+    emission_nm: float
+    defocus_um: float = 0.0
+    spherical_rad: float = 0.0
+    """Root mean square of the aberration over the pupil."""
+    index: float = 1.38
+
+    def __call__(self, frequency: Float[np.ndarray, "*k"]) -> Float[np.ndarray, "*k"]:
+        """Transfer at radial frequencies in cycles/um."""
+        end = cutoff(self.numerical_aperture, self.emission_nm)
+        places = np.linspace(0, 1, _PUPIL_SAMPLES + 1)
+        otf: Float[np.ndarray, "*k"] = np.interp(
+            np.abs(frequency) / end, places, _pupil_correlation(self), right=0.0
+        )
+        return otf
+
+
+_PUPIL_SAMPLES = 128
+
+
+@lru_cache(maxsize=512)
+def _pupil_correlation(of: DefocusedOtf) -> Float[np.ndarray, " q"]:
+    """OTF from zero to the cut-off: the correlation of the pupil with itself along one axis."""
+    half = _PUPIL_SAMPLES // 2
+    axis = np.fft.fftfreq(4 * half, 1 / (4 * half)) / half
+    rho2 = axis[:, None] ** 2 + axis[None, :] ** 2
+    wavelength = of.emission_nm * 1e-3
+    # Waves steeper than the sample lets through leave along its surface: a small height there.
+    along = np.sqrt(np.clip(of.index**2 - of.numerical_aperture**2 * rho2, 0.05, None))
+    phase = 2 * np.pi / wavelength * of.defocus_um * (along - of.index)
+    phase += of.spherical_rad * np.sqrt(5) * (6 * rho2**2 - 6 * rho2 + 1)
+    pupil = (rho2 <= 1) * np.exp(1j * phase)
+    correlation = fft.ifft2(np.abs(fft.fft2(pupil)) ** 2).real[0]
+    row: Float[np.ndarray, " q"] = correlation[: _PUPIL_SAMPLES + 1] / correlation[0]
+    return row
 
 
 @dataclass(frozen=True)

@@ -24,12 +24,40 @@ class Emitters:
     x_um: Float32[np.ndarray, " n"]
     y_um: Float32[np.ndarray, " n"]
     brightness: Float32[np.ndarray, " n"]
+    z_um: Float32[np.ndarray, " n"] | None = None
+    """Height over the focal plane of a flat sample; None where all lie in it."""
 
     @staticmethod
     def none() -> Emitters:
         """No emitters."""
         empty = np.zeros(0, np.float32)
         return Emitters(empty, empty, empty)
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """How densely structures lie, how high, and how evenly their label is spread on them."""
+
+    density: float = 1.0
+    """Structures over the usual number."""
+    depth_um: float = 0.0
+    """Standard deviation of the heights of structures, each of which also rises and falls."""
+    spread: float = 0.0
+    """Standard deviation of the logarithm of the brightness of whole structures."""
+    patchiness: float = 0.0
+    """Standard deviation of the logarithm of the brightness along a structure."""
+    gaps: float = 0.0
+    """Part of the length of a structure that has no label."""
+
+
+EVEN = Labelling()
+
+
+def normal(uniform_1: np.ndarray, uniform_2: np.ndarray) -> Float[np.ndarray, "*shape"]:
+    """Normal numbers from two uniform ones (Box and Muller)."""
+    radius = np.sqrt(-2 * np.log1p(-uniform_1))
+    found: Float[np.ndarray, "*shape"] = radius * np.cos(2 * math.pi * uniform_2)
+    return found
 
 
 @runtime_checkable

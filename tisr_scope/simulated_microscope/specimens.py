@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
 
 from tisr_scope.errors import MicroscopeError
-from tisr_scope.simulated_microscope.emitters import Field, Population
+from tisr_scope.simulated_microscope.emitters import EVEN, Field, Labelling, Population
 from tisr_scope.simulated_microscope.randomness import uniform
 from tisr_scope.simulated_microscope.strands import StrandKind, Strands
+from tisr_scope.simulated_microscope.tube_network import TubeNetwork, TubeNetworkKind
 from tisr_scope.simulated_microscope.vesicles import VesicleKind, Vesicles
 
 MICROTUBULES = StrandKind(
@@ -79,28 +79,97 @@ PEROXISOMES = VesicleKind(
 )
 
 
+ACTIN = StrandKind(
+    per_um2=0.55,
+    length_um=(2.0, 10.0),
+    tube_radius_um=(0.005, 0.06),  # from single filaments to bundles
+    emitters_per_um=40.0,
+    label_variance=0.25,
+    bend_rad=0.2,
+    direction_spread_rad=0.9,
+    wobble_rms_um=0.02,
+    wobble_period_s=(2.0, 30.0),
+    drift_um=0.10,
+    drift_period_s=(30.0, 120.0),
+    dynamic_fraction=0.2,
+    crowding=0.5,
+    strand_variance=0.6,
+)
+
+CRISTAE = replace(MITOCHONDRIA, emitters_per_um=450.0, lamella_um=0.11)
+
+MEMBRANE_FOLDS = StrandKind(
+    per_um2=0.10,
+    length_um=(1.5, 8.0),
+    tube_radius_um=(0.01, 0.05),
+    emitters_per_um=60.0,
+    label_variance=0.25,
+    bend_rad=1.2,
+    direction_spread_rad=1.5,
+    wobble_rms_um=0.06,
+    wobble_period_s=(3.0, 30.0),
+    drift_um=0.3,
+    drift_period_s=(20.0, 90.0),
+    crowding=0.5,
+    strand_variance=0.5,
+)
+
+NUCLEOIDS = VesicleKind(
+    per_um2=0.5,
+    radius_um=(0.03, 0.08),
+    filling=1.0,
+    flat=False,
+    emitters=30,
+    life_s=(300.0, 900.0),
+    diffusion_um2_s=(1e-3, 1e-2),
+    run_um=0.3,
+)
+
+ER = TubeNetworkKind(
+    junctions_per_um2=0.9,
+    tube_radius_um=0.04,
+    emitters_per_um=70.0,
+    label_variance=0.25,
+    motion_um=0.12,
+    motion_period_s=(3.0, 40.0),
+)
+
+
 @dataclass(frozen=True)
 class Specimen:
     """A named specimen.
 
     Attributes
     ----------
-    populate : callable
-        The structures in a field, from a seed.
+    kind : StrandKind, VesicleKind or TubeNetworkKind
+        What its structures are like.
     emitter_photons : float
         Photons of one emitter at which the brightest pixels hold one photon.
     """
 
-    populate: Callable[[int, Field], Population]
+    kind: StrandKind | VesicleKind | TubeNetworkKind
     emitter_photons: float
+
+    def populate(self, seed: int, field: Field, labelling: Labelling = EVEN) -> Population:
+        """The structures in a field, from a seed."""
+        if isinstance(self.kind, StrandKind):
+            return Strands(self.kind, seed, field, labelling)
+        if isinstance(self.kind, VesicleKind):
+            return Vesicles(self.kind, seed, field, labelling)
+        return TubeNetwork(self.kind, seed, field, labelling)
 
 
 SPECIMENS: dict[str, Specimen] = {
-    "microtubules": Specimen(lambda s, f: Strands(MICROTUBULES, s, f), 0.42),
-    "mitochondria": Specimen(lambda s, f: Strands(MITOCHONDRIA, s, f), 0.14),
-    "ccps": Specimen(lambda s, f: Vesicles(CCPS, s, f), 0.42),
-    "lysosomes": Specimen(lambda s, f: Vesicles(LYSOSOMES, s, f), 0.15),
-    "peroxisomes": Specimen(lambda s, f: Vesicles(PEROXISOMES, s, f), 0.19),
+    "microtubules": Specimen(MICROTUBULES, 0.42),
+    "mitochondria": Specimen(MITOCHONDRIA, 0.14),
+    "cristae": Specimen(CRISTAE, 0.14),
+    "actin": Specimen(ACTIN, 0.20),
+    "plasma_membrane": Specimen(MEMBRANE_FOLDS, 0.40),
+    "ccps": Specimen(CCPS, 0.42),
+    "lysosomes": Specimen(LYSOSOMES, 0.15),
+    "peroxisomes": Specimen(PEROXISOMES, 0.19),
+    "nucleoids": Specimen(NUCLEOIDS, 0.35),
+    "er": Specimen(ER, 0.40),
 }
 
 

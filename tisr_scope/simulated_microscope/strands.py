@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Float32, Int
 
-from tisr_scope.simulated_microscope.emitters import Emitters, Field, tiles
+from tisr_scope.simulated_microscope.emitters import EVEN, Emitters, Field, Labelling, normal, tiles
 from tisr_scope.simulated_microscope.randomness import generator, uniform
 
 _MODES = 4
@@ -46,23 +46,31 @@ class StrandKind:
     growth_um: tuple[float, float] = (0.5, 4.0)
     crowding: float = 0.6
     """Relative variation of the density from place to place."""
+    strand_variance: float = 0.0
+    """Variance of the logarithm of the brightness of whole strands (bundles)."""
+    lamella_um: float = 0.0
+    """Distance of sheets across the tube that hold the label (cristae); 0 labels its surface."""
 
 
 class Strands:
     """The strands that can be seen in one field."""
 
-    def __init__(self, kind: StrandKind, seed: int, field: Field) -> None:
+    def __init__(
+        self, kind: StrandKind, seed: int, field: Field, labelling: Labelling = EVEN
+    ) -> None:
         parts: list[_Strand] = []
         motion_um = kind.drift_um + 4 * kind.wobble_rms_um
         for tile in tiles(field, kind.length_um[1] / 2):
             random = generator(seed, tile.row, tile.column)
             crowd = max(0.0, 1 + kind.crowding * float(random.standard_normal()))
             main = _main_direction(seed, tile.x_um, tile.y_um)
-            for number in range(int(random.poisson(kind.per_um2 * tile.area_um2 * crowd))):
+            for number in range(
+                int(random.poisson(labelling.density * kind.per_um2 * tile.area_um2 * crowd))
+            ):
                 key = int(uniform(seed, tile.row, tile.column, number) * 2**53)
                 middle, length = tile.place(random), float(random.uniform(*kind.length_um))
                 if field.contains(*middle, length / 2 + motion_um):
-                    parts.append(_strand(kind, key, middle, length, main))
+                    parts.append(_strand(kind, key, middle, length, main, labelling))
         kept = [field.contains(part.x_um, part.y_um, motion_um) for part in parts]
         pairs = [(part, keep) for part, keep in zip(parts, kept, strict=True) if keep.any()]
         strand_of = [np.full(int(keep.sum()), i) for i, (_, keep) in enumerate(pairs)]
@@ -73,6 +81,7 @@ class Strands:
         self._normal_y = _joined([part.normal_y[keep] for part, keep in pairs])
         self._arc = _joined([part.arc_um[keep] for part, keep in pairs])
         self._brightness = _joined([part.brightness[keep] for part, keep in pairs])
+        self._z = _joined([part.z_um[keep] for part, keep in pairs]) if labelling.depth_um else None
         strands = [part for part, _ in pairs]
         self._modes: Float32[np.ndarray, "mode n"] = np.ascontiguousarray(
             _joined([part.modes[keep] for part, keep in pairs]).reshape(-1, _MODES).T
@@ -103,7 +112,7 @@ class Strands:
         # a label appears over 30 nm of growth, so that the end does not step
         np.clip(end * np.float32(1 / 0.03), 0, 1, out=end)
         end *= self._brightness
-        return Emitters(x, y, end)
+        return Emitters(x, y, end, self._z)
 
 
 @dataclass(frozen=True)
@@ -116,6 +125,7 @@ class _Strand:
     normal_y: Float[np.ndarray, " n"]
     arc_um: Float[np.ndarray, " n"]
     brightness: Float[np.ndarray, " n"]
+    z_um: Float[np.ndarray, " n"]
     modes: Float[np.ndarray, "n mode"]
 
 
@@ -175,12 +185,20 @@ class _Motion:
 
 
 def _strand(
-    kind: StrandKind, key: int, middle: tuple[float, float], length: float, main_direction: float
+    kind: StrandKind,
+    key: int,
+    middle: tuple[float, float],
+    length: float,
+    main_direction: float,
+    labelling: Labelling,
 ) -> _Strand:
     random = generator(key)
     count = max(4, int(length * kind.emitters_per_um))
     # stratified positions: even labelling without a visible period
     arc = (np.arange(count) + random.uniform(0, 1, count)) * (length / count)
+    if kind.lamella_um:
+        sheet = np.floor(arc / kind.lamella_um).astype(np.int64)
+        arc = np.minimum((sheet + 0.3 + 0.4 * uniform(12, key, sheet)) * kind.lamella_um, length)
     if random.uniform() < 0.3:
         heading = random.uniform(0, 2 * math.pi)
     else:
@@ -201,9 +219,11 @@ def _strand(
     turn = 2 * math.pi * ((np.arange(count) * 0.6180339887 + random.uniform()) % 1)
     # hemispherical caps close the tube
     cap = np.clip(np.minimum(arc, length - arc) / radius, 0, 1)
-    lateral = radius * np.sqrt(cap * (2 - cap)) * np.sin(turn)
+    across = turn / math.pi - 1 if kind.lamella_um else np.sin(turn)
+    lateral = radius * np.sqrt(cap * (2 - cap)) * across
     mode = np.arange(_MODES)
     wave_um = 2.0 * 4.0 ** uniform(10, key, mode)
+    bundle = math.sqrt(kind.strand_variance) * float(normal(uniform(23, key), uniform(24, key)))
     modes = np.sin(2 * math.pi * (arc[:, None] / wave_um + uniform(11, key, mode)))
     return _Strand(
         key=key,
@@ -213,9 +233,52 @@ def _strand(
         normal_x=normal_x,
         normal_y=normal_y,
         arc_um=arc,
-        brightness=random.gamma(1 / kind.label_variance, kind.label_variance, count),
+        brightness=random.gamma(1 / kind.label_variance, kind.label_variance, count)
+        * (math.exp(bundle) * _label(key, arc, labelling)),
+        z_um=_height(key, arc, labelling),
         modes=modes,
     )
+
+
+def _label(
+    key: int, arc_um: Float[np.ndarray, " n"], labelling: Labelling
+) -> Float[np.ndarray, " n"]:
+    """Brightness along a strand over the usual one: patches of label, and gaps without."""
+    if labelling == EVEN:
+        return np.ones_like(arc_um)
+    whole = labelling.spread * float(normal(uniform(13, key), uniform(14, key)))
+    patches = labelling.patchiness * _uneven(15, key, arc_um, (0.2, 4.0))
+    label: Float[np.ndarray, " n"] = np.exp(whole + patches)
+    if labelling.gaps:
+        # The lowest part of a smooth curve along the strand, with soft ends of 50 nm.
+        curve = _uneven(17, key, arc_um, (0.5, 5.0))
+        label *= np.clip((curve - np.quantile(curve, labelling.gaps)) / 0.1, 0, 1)
+    return label
+
+
+def _height(
+    key: int, arc_um: Float[np.ndarray, " n"], labelling: Labelling
+) -> Float[np.ndarray, " n"]:
+    """Height of a strand over the focal plane: about a height of its own, rising and falling."""
+    whole = 0.8 * float(normal(uniform(19, key), uniform(20, key)))
+    height: Float[np.ndarray, " n"] = labelling.depth_um * (
+        whole + 0.6 * _uneven(21, key, arc_um, (5.0, 20.0))
+    )
+    return height
+
+
+def _uneven(
+    number: int, key: int, arc_um: Float[np.ndarray, " n"], periods_um: tuple[float, float]
+) -> Float[np.ndarray, " n"]:
+    """A curve of variance 1 along a strand, a sum of waves."""
+    wave = np.arange(6)
+    low, high = periods_um
+    period = low * (high / low) ** uniform(number, key, wave)
+    phase = 2 * math.pi * uniform(number + 1, key, wave)
+    curve: Float[np.ndarray, " n"] = np.sin(2 * math.pi * arc_um[:, None] / period + phase).sum(
+        axis=1
+    ) / math.sqrt(3)
+    return curve
 
 
 def _main_direction(seed: int, x_um: float, y_um: float) -> float:

@@ -14,7 +14,15 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from tisr_scope.simulated_microscope.emitters import TILE_UM, Emitters, Field, tiles
+from tisr_scope.simulated_microscope.emitters import (
+    EVEN,
+    TILE_UM,
+    Emitters,
+    Field,
+    Labelling,
+    normal,
+    tiles,
+)
 from tisr_scope.simulated_microscope.randomness import generator, uniform
 
 _WAVES = 7
@@ -42,14 +50,19 @@ class VesicleKind:
 class Vesicles:
     """The vesicles that can be seen in one field."""
 
-    def __init__(self, kind: VesicleKind, seed: int, field: Field) -> None:
+    def __init__(
+        self, kind: VesicleKind, seed: int, field: Field, labelling: Labelling = EVEN
+    ) -> None:
+        self._labelling = labelling
         self._kind = kind
         self._field = field
         corners: list[tuple[float, float]] = []
         keys: list[int] = []
         for tile in tiles(field, 2.0):
             random = generator(seed, tile.row, tile.column)
-            for number in range(int(random.poisson(kind.per_um2 * tile.area_um2))):
+            for number in range(
+                int(random.poisson(labelling.density * kind.per_um2 * tile.area_um2))
+            ):
                 keys.append(int(uniform(seed, tile.row, tile.column, number) * 2**53))
                 corners.append((tile.x_um - field.x_um, tile.y_um - field.y_um))
         self._key = np.array(keys, np.int64)
@@ -85,15 +98,28 @@ class Vesicles:
         strength = 0.6 + 0.8 * uniform(6, self._key[seen], cycle[seen])
         # larger vesicles carry more label, about as their surface
         strength *= (radius / np.mean(kind.radius_um)) ** 1.5
+        key, labelling = self._key[seen], self._labelling
+        if labelling.spread:
+            strength *= np.exp(labelling.spread * normal(uniform(15, key), uniform(16, key)))
         angle = turn[:, None] + self._label_angle
         spread = radius[:, None] * self._label_radius
         x = centre[:, 0, None] + spread * np.cos(angle)
         y = centre[:, 1, None] + spread * np.sin(angle)
         brightness = np.broadcast_to((presence * strength)[:, None], x.shape)
+        if labelling.patchiness or labelling.gaps:
+            place = np.arange(x.shape[1])
+            around = uniform(17, key[:, None], place) * uniform(18, key[:, None], place // 4)
+            uneven = np.exp(labelling.patchiness * (4 * around - 1))
+            brightness = brightness * np.where(around < 0.5 * labelling.gaps, 0, uneven)
+        z = None
+        if labelling.depth_um:
+            height = labelling.depth_um * normal(uniform(19, key), uniform(20, key))
+            z = np.broadcast_to(height[:, None], x.shape).ravel().astype(np.float32)
         return Emitters(
             x.ravel().astype(np.float32),
             y.ravel().astype(np.float32),
             brightness.ravel().astype(np.float32),
+            z,
         )
 
     def _walk(self, time_s: float, cycle: np.ndarray) -> Float[np.ndarray, "slot xy"]:

@@ -32,8 +32,10 @@ from jaxtyping import Float32, UInt8, UInt16
 from tisr_scope.errors import MicroscopeError
 from tisr_scope.simulated_microscope.cache import Cache
 from tisr_scope.simulated_microscope.camera import Sensor
+from tisr_scope.simulated_microscope.cell import Cell
 from tisr_scope.simulated_microscope.detection import IncoherentOtf, Transfer, cutoff
 from tisr_scope.simulated_microscope.light import SLM_OVERSAMPLING, PatternLight
+from tisr_scope.simulated_microscope.randomisation import draw_conditions, sensor_of
 from tisr_scope.simulated_microscope.scene import Brightness, Scene, View
 from tisr_scope.simulated_microscope.specimens import find_specimen
 
@@ -75,6 +77,9 @@ class World:
         Cytosolic haze as a share of ``peak_photons``.
     bleach_dose_mj : float
         Dose that leaves 1/e of the fluorescence; 0 switches bleaching off.
+    randomised : bool
+        Let the seed draw cell, optics, light and camera from ``randomisation.yaml``; the specimen
+        stays the stated one.  ``peak_photons`` and ``background`` have no meaning then.
     """
 
     seed: int = 1
@@ -86,6 +91,7 @@ class World:
     background: float = 0.06
     bleach_dose_mj: float = 1000.0
     realtime: bool = False
+    randomised: bool = False
     exposure_ms: float = 10.0
     shutter_open: bool = False
     stage_um: tuple[float, float] = (0.0, 0.0)
@@ -102,6 +108,7 @@ class World:
         self._dose_mj: dict[tuple[str, float, float], float] = {}
         self._sensors: Cache[Sensor] = Cache(1)
         self._lights: Cache[PatternLight] = Cache(24)
+        self._cells: Cache[Cell] = Cache(4)
         self.scene = Scene()
 
     # -- what the devices tell ------------------------------------------------------------
@@ -201,9 +208,18 @@ class World:
     ) -> Float32[np.ndarray, "y x"]:
         """Mean photons of an unbleached fluorophore, at the present power and exposure.
 
-        ``transfer`` is the detection OTF where None; the rest as in :meth:`Scene.photons`.
+        ``transfer`` is the detection OTF where None; the rest as in :meth:`Scene.photons`.  Of a
+        randomised cell, another ``transfer`` shows the structure in focus alone.
         """
         of = self.lines[line]
+        if self.randomised:
+            cell = self._cell(line)
+            share = of.power_mw * self.exposure_ms / REFERENCE_MW_MS
+            efficiency = self._sensor().properties.quantum_efficiency
+            brightest = np.float32(share * cell.of.peak_electrons / efficiency)
+            if transfer is None:
+                return cell.image(time_s, light) * brightest
+            return cell.truth(time_s, transfer, upscale) * brightest
         if transfer is None:
             transfer = IncoherentOtf(cutoff(self.numerical_aperture, of.emission_nm))
         peak = self.peak_photons * of.power_mw * self.exposure_ms / REFERENCE_MW_MS
@@ -227,7 +243,27 @@ class World:
         return None if light.dark else light
 
     def _sensor(self) -> Sensor:
-        return self._sensors.get(self.frame_shape, lambda: Sensor(self.frame_shape))
+        if not self.randomised:
+            return self._sensors.get(self.frame_shape, lambda: Sensor(self.frame_shape))
+        key = (self.frame_shape, self.seed)
+        return self._sensors.get(
+            key,
+            lambda: Sensor(self.frame_shape, sensor_of(draw_conditions(self.seed)), self.seed),
+        )
+
+    def _cell(self, line: str) -> Cell:
+        of = self.lines[line]
+        view = View(of.specimen, self.seed, self.stage_um, self.frame_shape, self.pixel_um)
+        key = (view, self.numerical_aperture, of.emission_nm)
+        return self._cells.get(
+            key,
+            lambda: Cell(
+                draw_conditions(self.seed, specimen=of.specimen),
+                view,
+                self.numerical_aperture,
+                of.emission_nm,
+            ),
+        )
 
 
 @dataclass(frozen=True)

@@ -128,6 +128,15 @@ class WorldDevice(GenericDevice):
         self.world.realtime = bool(int(value))
         self.world.set_time(now)
 
+    @pymm_property(name="Randomised", limits=(0, 1), property_type=int)
+    def randomised(self) -> int:
+        """1: the seed also draws cell, optics, light and camera from their ranges."""
+        return int(self.world.randomised)
+
+    @randomised.setter
+    def _set_randomised(self, value: Setting) -> None:
+        self.world.randomised = bool(int(value))
+
     @pymm_property(name="Time_s", limits=(0.0, 1e9))
     def time(self) -> float:
         """Age of the sample; setting it lets time pass in the dark."""
