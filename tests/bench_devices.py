@@ -35,6 +35,8 @@ class Bench:
         self.shutter_log: list[bool] = []
         self.slm = np.zeros((32, 32), np.uint8)
         self.filter = "none"
+        self.lamp = 0
+        self.emission = "Off"
         self.index = -1
         self.exposure = 1.0
         self.stage = (0.0, 0.0)
@@ -42,8 +44,28 @@ class Bench:
         self.fault = ""
         self.fault_frame = 0
         self.delay_s = 0.0
+        self.upload_s = 0.0
         self.armed: list[Callable[[], None]] = []
         self.lit_while_moving = False
+        self.log: list[tuple[str, float]] = []
+        """Every change of light and everything that moves, in order."""
+        self.light_mj = 0.0
+        """Energy that reached the sample, by the clock on the wall."""
+        self._since = time.perf_counter()
+
+    def note(self, what: str, value: float = 0.0) -> None:
+        """Something changes now."""
+        now = time.perf_counter()
+        if self.shutter:
+            self.light_mj += sum(self.powers.values()) * (now - self._since)
+        self._since = now
+        self.log.append((what, value))
+
+    def moves(self, what: str) -> None:
+        """Something moves that must not move in the light."""
+        self.note(what)
+        if any(self.powers.values()):
+            self.lit_while_moving = True
 
 
 class BenchDevice(GenericDevice):
@@ -71,6 +93,32 @@ class BenchDevice(GenericDevice):
     def _set_delay(self, value: float) -> None:
         self.bench.delay_s = float(value)
 
+    @pymm_property(name="Upload_s", limits=(0.0, 10.0))
+    def upload(self) -> float:
+        return self.bench.upload_s
+
+    @upload.setter
+    def _set_upload(self, value: float) -> None:
+        self.bench.upload_s = float(value)
+
+    @pymm_property(name="Lamp", limits=(0, 1), property_type=int)
+    def lamp(self) -> int:
+        return self.bench.lamp
+
+    @lamp.setter
+    def _set_lamp(self, value: int) -> None:
+        self.bench.note("lamp", float(value))
+        self.bench.lamp = int(float(value))
+
+    @pymm_property(name="Emission", property_type=str)
+    def emission(self) -> str:
+        return self.bench.emission
+
+    @emission.setter
+    def _set_emission(self, value: str) -> None:
+        self.bench.note(f"emission {value}")
+        self.bench.emission = str(value)
+
     @pymm_property(name="Filter", property_type=str)
     def filter(self) -> str:
         return self.bench.filter
@@ -78,8 +126,7 @@ class BenchDevice(GenericDevice):
     @filter.setter
     def _set_filter(self, value: str) -> None:
         self.bench.filter = str(value)
-        if any(self.bench.powers.values()):
-            self.bench.lit_while_moving = True
+        self.bench.moves("filter")
 
     @pymm_property(name="Index", limits=(0, 99), property_type=int, sequence_max_length=64)
     def index(self) -> int:
@@ -88,6 +135,7 @@ class BenchDevice(GenericDevice):
     @index.setter
     def _set_index(self, value: int) -> None:
         self.bench.index = int(float(value))
+        self.bench.moves("index")
 
     @index.sequence_loader
     def _load_index(self, values: Sequence[int]) -> None:
@@ -118,6 +166,7 @@ class _Laser(GenericDevice):
         self._next = 0
 
     def _apply(self, value: float) -> None:
+        self.bench.note(self.line, value)
         self.bench.powers[self.line] = value
         self.bench.power_log.append((self.line, value))
 
@@ -142,6 +191,8 @@ def _laser(line: str, sequence: int) -> type[_Laser]:
                 raise RuntimeError("interlock is open")
             if self.bench.fault == "laser stuck" and self.bench.frames > 2:
                 raise RuntimeError("no answer from the laser")
+            if self.bench.fault == "laser ignores" and self.bench.frames > 2:
+                return
             self._apply(float(value))
 
         @pymm_property(name="Boost_mW", limits=(0.0, 50.0))
@@ -186,6 +237,9 @@ class Shutter(ShutterDevice):
     def set_open(self, open: bool) -> None:
         if self.bench.fault == "shutter stuck" and open:
             raise RuntimeError("shutter does not move")
+        if self.bench.fault == "shutter ignores" and not open:
+            return
+        self.bench.note("shutter", float(open))
         self.bench.shutter = open
         self.bench.shutter_log.append(open)
 
@@ -212,6 +266,8 @@ class SLM(SLMDevice):
         self._image = pixels.copy()
 
     def display_image(self) -> None:
+        self.bench.moves("slm")
+        time.sleep(self.bench.upload_s)
         self.bench.slm = self._image
 
     def set_exposure(self, interval_ms: float) -> None: ...
@@ -248,8 +304,7 @@ class Stage(XYStageDevice):
         self.bench = Bench.current
 
     def set_position_um(self, x: float, y: float) -> None:
-        if any(self.bench.powers.values()):
-            self.bench.lit_while_moving = True
+        self.bench.moves("stage")
         self.bench.stage = (x, y)
 
     def get_position_um(self) -> tuple[float, float]:
@@ -273,6 +328,7 @@ class Camera(CameraDevice):
         return self.bench.exposure
 
     def set_exposure(self, exposure: float) -> None:
+        self.bench.moves("exposure")
         self.bench.exposure = exposure
 
     def shape(self) -> tuple[int, int]:

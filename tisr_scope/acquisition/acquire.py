@@ -27,7 +27,13 @@ from tisr_scope.acquisition.folder import (
 )
 from tisr_scope.acquisition.microscope import Microscope
 from tisr_scope.acquisition.preflight import check, check_space
-from tisr_scope.acquisition.safety import DoseMeter, LightGuard, light_off_afterwards
+from tisr_scope.acquisition.safety import (
+    DoseMeter,
+    LightGuard,
+    Spent,
+    light_off_afterwards,
+    spent_light,
+)
 from tisr_scope.errors import (
     LightLimitExceeded,
     MicroscopeError,
@@ -209,9 +215,11 @@ def acquire(
         if previous is None:
             begin_folder(out, plan, settings, microscope)
             kept: list[JournalEntry] = []
+            spent: Spent = {}
         else:
+            spent = spent_light(previous.journal)  # also of the time point that is shot again
             kept = keep_complete(previous)
-        return _run(microscope, plan, out, kept, cancel, on_frame, progress, bursts)
+        return _run(microscope, plan, out, kept, spent, cancel, on_frame, progress, bursts)
 
 
 def _run(
@@ -219,6 +227,7 @@ def _run(
     plan: RunPlan,
     out: Path,
     kept: list[JournalEntry],
+    spent: Spent,
     cancel: threading.Event,
     on_frame: OnFrame | None,
     progress: Progress | None,
@@ -226,8 +235,8 @@ def _run(
 ) -> AcquisitionSummary:
     """Play the running order and write down how it ended."""
     dose = DoseMeter(plan.profile.light_dose_limit_mj)
-    for entry in kept:
-        dose.charge(entry.position, entry.channel, entry.power_mw * entry.exposure_ms / 1e3)
+    for (position, channel), spent_mj in spent.items():
+        dose.charge(position, channel, spent_mj)
     recorder = Recorder(out, plan)
     ring = publish(out, plan)
     counter = _Counter(recorder, ring, plan.exposures, len(kept), on_frame, progress)
@@ -244,7 +253,7 @@ def _run(
     begun = time.perf_counter()
     error: BaseException | None = None
     try:
-        with light_off_afterwards(microscope.light_off, cancel, microscope.lock_dark):
+        with light_off_afterwards(microscope.all_off, cancel, microscope.light.lock_dark):
             _play(microscope, engine, plan, first, cancel)
     except BaseException as raised:
         error = raised
@@ -334,8 +343,9 @@ def _check_light(plan: RunPlan) -> None:
     """Refuse a run that asks for too much light before anything is begun."""
     guard = LightGuard(plan.profile)
     for channel in plan.channels:
-        for power in channel.powers_mw:
-            guard.check(channel.laser.device, channel.laser.property, power)
+        for level in range(plan.levels):
+            for key, power in channel.powers_of(level).items():
+                guard.check(*key, power)
     planned = sum(plan.dose_mj().values())
     limit = plan.profile.light_dose_limit_mj
     if limit is not None and planned > limit * (1 + 1e-9):

@@ -22,8 +22,9 @@ from pymmcore_plus.metadata import FrameMetaV1
 from useq import MDAEvent, MDASequence
 
 from tisr_scope.acquisition.bursts import Steppable, merge
+from tisr_scope.acquisition.light_meter import BurstLight
 from tisr_scope.acquisition.microscope import Microscope, SampleClock
-from tisr_scope.acquisition.safety import DoseMeter, LightGuard
+from tisr_scope.acquisition.safety import DoseMeter
 from tisr_scope.errors import BufferOverflow, MicroscopeError
 from tisr_scope.profiles.schema import PresetPatterns
 from tisr_scope.recording.journal import JournalEntry
@@ -70,9 +71,10 @@ class StrictEngine(MDAEngine):
         self._plan = plan
         self._camera = plan.profile.microscope.camera
         self._channels = {c.name: c for c in plan.channels}
-        self._guard = LightGuard(plan.profile)
+        self._light = microscope.light
         self._deliver = deliver
         self._cancel = cancel
+        self._exposed: tuple[int, int] | None = None
         self._clock_zero = time.perf_counter()
         self._sample_clock: SampleClock | None = None
         self._sample_zero_s = 0.0
@@ -82,23 +84,26 @@ class StrictEngine(MDAEngine):
 
     def _forget(self) -> None:
         """Assume nothing about what the devices are set to."""
-        self._powers: dict[tuple[str, str], float] = {}
         self._values: dict[tuple[str, str], Any] = {}
         self._shown: object = None
         self._preset: str | None = None
         self._channel: str | None = None
         self._place: tuple[float | None, float | None, float | None] | None = None
         self._exposure: float | None = None
-        self._is_open = False
 
     # ------------------------------------------------------------------ protocol of the runner
 
     def setup_sequence(self, sequence: MDASequence) -> None:
         """Start from a known state: no sequence running, no light."""
         self._forget()
-        self._microscope.light_off()
+        self._light.off()
+        self._microscope.stop_camera()
+        if self._exposed is not None:
+            self.dose.charge(*self._exposed, self._light.meter.take()[0], 0.0)
+        self._light.meter.take()
         self._clock_zero = time.perf_counter()
         self._sample_clock = self._microscope.sample_clock()
+        self._light.measures = self._sample_clock is None
         if self._sample_clock is not None:
             if self._continues is not None:
                 self._sample_clock.wait_until(_after(self._continues[1]))
@@ -115,7 +120,7 @@ class StrictEngine(MDAEngine):
     def _steppable(self) -> Steppable:
         """What lasers, pattern index and SLM can step through by themselves."""
         source = self._plan.source
-        keys = set(self._guard.lasers)
+        keys = {laser.key for laser in self._light.lasers.values() if laser.group is None}
         if source is not None and source.kind == "index":
             keys.add((source.device, source.property))
         uploads = source is not None and source.kind == "image"
@@ -126,20 +131,17 @@ class StrictEngine(MDAEngine):
         """Bring every device to where the exposure needs it, light last."""
         members = _members(event)
         self._check_light(members)
+        self._microscope.wait_for_camera()
         if self._sample_clock is not None and "start_s" in event.metadata:
             self._sample_clock.wait_until(self._sample_zero_s + event.metadata["start_s"])
         self._place_sample(event)
         self._choose_channel(event)
         self._show_pattern(event)
-        if event.exposure is not None and event.exposure != self._exposure:
-            self._microscope.set_exposure(event.exposure)
-            self._exposure = event.exposure
-        self._set_properties(event)
+        self._set_exposure(event)
         if isinstance(event, SequencedEvent):
             self._arm(event)
-        if not self._is_open:
-            self._microscope.set_shutter(True)
-            self._is_open = True
+        self._light.open(event.metadata["channel"])
+        self._light.set_powers(self._powers(event))
 
     def exec_event(self, event: MDAEvent) -> Iterator[Payload]:
         """Expose, check and hand over each frame of an event."""
@@ -147,39 +149,54 @@ class StrictEngine(MDAEngine):
             yield from self._burst(event)
         else:
             frame, metadata = self._microscope.snap()
+            if self._moves_next(event):
+                self._light.dark()
             yield self._hand_over(event, frame, metadata)
 
     def teardown_event(self, event: MDAEvent) -> None:
-        """Disarm, and turn the light off before any wait."""
-        if isinstance(event, SequencedEvent):
-            self._disarm(event)
+        """Turn the light off before any wait, and ask the lasers whether it is."""
         last = _members(event)[-1]
+        if last.metadata["idle_after"] or not last.keep_shutter_open:
+            self._light.dark()
         if not last.keep_shutter_open:
-            self._microscope.set_shutter(False)
-            self._is_open = False
-        if last.metadata["idle_after"]:
-            self._darken()
+            self._light.close()
+        if last.metadata["ends_time_point"]:
+            self._light.dark()
+            self._light.require_dark()
 
     def teardown_sequence(self, sequence: MDASequence) -> None:
         """Light off when the runner ends a run, whatever ended it."""
         self._forget()
-        self._microscope.light_off()
+        self._light.off()
+        self._microscope.stop_camera()
+        if self._exposed is not None:
+            self.dose.charge(*self._exposed, self._light.meter.take()[0], 0.0)
 
     # ----------------------------------------------------------------------------- setting up
 
     def _check_light(self, members: tuple[MDAEvent, ...]) -> None:
-        lasers = set(self._guard.lasers)
         for member in members:
-            for device, prop, value in member.properties or ():
-                if (device, prop) in lasers:
-                    self._guard.check(device, prop, float(value))
+            for key, power in self._powers(member):
+                self._light.guard.check(*key, power)
         energy = sum(member.metadata["dose_mj"] for member in members)
         self.dose.require(int(members[0].index["p"]), energy)
+
+    def _powers(self, event: MDAEvent) -> list[tuple[tuple[str, str], float]]:
+        """What an event sets lasers to."""
+        return [
+            ((device, prop), float(value))
+            for device, prop, value in event.properties or ()
+            if (device, prop) in self._light.lasers
+        ]
+
+    def _moves_next(self, event: MDAEvent) -> bool:
+        """Whether anything but the laser may change before the next exposure."""
+        return int(event.index["level"]) == self._plan.levels - 1
 
     def _place_sample(self, event: MDAEvent) -> None:
         place = (event.x_pos, event.y_pos, event.z_pos)
         if place != self._place and place != (None, None, None):
-            self._darken()
+            self._light.dark()
             self._microscope.move(*place)
         self._place = place
 
@@ -187,18 +204,17 @@ class StrictEngine(MDAEngine):
         name = str(event.metadata["channel"])
         if name == self._channel:
             return
-        channel = self._channels[name]
-        for preset in channel.presets:
+        self._light.dark()
+        for preset in self._channels[name].presets:
             self._apply_preset(preset.group, preset.preset)
             self._preset = None
         self._channel = name
 
     def _apply_preset(self, group: str, preset: str) -> None:
         """Apply a preset in the dark; it may touch any device."""
-        self._darken()
+        self._light.dark()
         self._microscope.apply_preset(group, preset)
-        self._powers = dict.fromkeys(self._guard.lasers, 0.0)
-        self._values, self._shown, self._exposure, self._is_open = {}, None, None, False
+        self._values, self._shown, self._exposure = {}, None, None
 
     def _show_pattern(self, event: MDAEvent) -> None:
         preset = event.metadata["pattern_preset"]
@@ -208,39 +224,43 @@ class StrictEngine(MDAEngine):
             self._apply_preset(source.group, preset)
             self._preset = preset
         if event.slm_image is not None and event.slm_image is not self._shown:
+            self._light.dark()
             self._microscope.show_image(np.asarray(event.slm_image))
             self._shown = event.slm_image
-
-    def _set_properties(self, event: MDAEvent) -> None:
-        lasers = set(self._guard.lasers)
-        # Lasers that go dark are set first, so that two never shine at once by accident.
-        for device, prop, value in sorted(
-            event.properties or (), key=lambda entry: bool(entry[2]) and (entry[:2] in lasers)
-        ):
+        for device, prop, value in event.properties or ():
             key = (device, prop)
-            known = self._powers if key in lasers else self._values
-            if known.get(key) != value:
+            if key not in self._light.lasers and self._values.get(key) != value:
+                self._light.dark()
                 self._microscope.set_property(device, prop, value)
-                known[key] = value
+                self._values[key] = value
 
-    def _darken(self) -> None:
-        """Lasers that may be on go to zero."""
-        for device, prop in self._guard.lasers:
-            if self._powers.get((device, prop)) != 0:
-                self._microscope.set_property(device, prop, 0)
-                self._powers[device, prop] = 0
+    def _set_exposure(self, event: MDAEvent) -> None:
+        if event.exposure is not None and event.exposure != self._exposure:
+            self._light.dark()
+            self._microscope.set_exposure(event.exposure)
+            self._exposure = event.exposure
+
+    def _gated_mj(self, event: MDAEvent) -> float:
+        """Energy of an exposure from lasers that the camera gates in hardware."""
+        lit = [p for key, p in self._powers(event) if self._light.lasers[key].gated]
+        return sum(lit) * float(event.exposure or 0.0) / 1e3
 
     # --------------------------------------------------------------------------------- bursts
 
     def _arm(self, event: SequencedEvent) -> None:
+        """Load and arm everything that steps, in the dark."""
         core = self._microscope.core
+        self._light.dark()
         try:
             for (device, prop), values in event.property_sequences.items():
+                laser = self._light.lasers.get((device, prop))
+                if laser is not None:
+                    self._light.armed((device, prop))
+                    values = [f"{laser.value_of(float(v)):g}" for v in values]
                 core.loadPropertySequence(device, prop, values)
             if event.slm_sequence:
                 core.loadSLMSequence(core.getSLMDevice(), list(event.slm_sequence))
             for device, prop in event.property_sequences:
-                self._powers.pop((device, prop), None)
                 self._values.pop((device, prop), None)
                 core.startPropertySequence(device, prop)
             if event.slm_sequence:
@@ -250,8 +270,17 @@ class StrictEngine(MDAEngine):
             raise MicroscopeError(
                 f"a burst of {len(event.events)} exposures cannot be armed: {error}",
                 where=self._microscope.config,
-                remedy="check the trigger wiring, or record with bursts=False",
+                remedy="check the trigger wiring, or record with --no-bursts",
             ) from error
+
+    def _burst_light(self, event: SequencedEvent) -> BurstLight:
+        """Counts the light of the lasers that the trigger steps."""
+        lasers = self._light.lasers
+        stepped = {k for k in event.property_sequences if k in lasers and not lasers[k].gated}
+        powers = [
+            sum(power for key, power in self._powers(one) if key in stepped) for one in event.events
+        ]
+        return BurstLight(self._light.meter, powers, float(event.exposure or 0.0) / 1e3)
 
     def _disarm(self, event: SequencedEvent) -> None:
         core = self._microscope.core
@@ -261,40 +290,62 @@ class StrictEngine(MDAEngine):
             core.stopSLMSequence(core.getSLMDevice())
 
     def _burst(self, event: SequencedEvent) -> Iterator[Payload]:
-        """Take the frames of a burst; after a cancel, those already exposed are still taken."""
+        """Take the frames of a burst; after a cancel, those already exposed are still taken.
+
+        It is dark as soon as the last exposure is over, before its frame is handed over.
+        """
         core = self._microscope.core
+        light = self._burst_light(event)
         wanted = len(event.events)
         taken = 0
+        lit = True
+
+        def end(exposed: int) -> None:
+            nonlocal lit
+            if lit:
+                lit, over = False, self._light.meter.clock()
+                self._disarm(event)
+                self._light.dark()
+                light.end(exposed, over)
+
         core.startSequenceAcquisition(wanted, 0, True)
         deadline = time.monotonic() + self._initial_timeout(event)
-        stopping = False
-        while taken < wanted:
-            if core.getRemainingImageCount() == 0:
-                if not core.isSequenceRunning() and core.getRemainingImageCount() == 0:
-                    break
-                if time.monotonic() > deadline:
+        try:
+            while taken < wanted:
+                running = core.isSequenceRunning()
+                waiting = core.getRemainingImageCount()
+                if not running:
+                    end(taken + waiting)
+                if not waiting:
+                    if not running or time.monotonic() > deadline:
+                        break
+                    time.sleep(_POLL_S)
+                    continue
+                frame, metadata = core.pop_frame()
+                light.frame()
+                taken += 1
+                if self._cancel.is_set() and running:
                     core.stopSequenceAcquisition()
-                    break
-                time.sleep(_POLL_S)
-                continue
-            frame, metadata = core.pop_frame()
-            yield self._hand_over(event.events[taken], frame, metadata)
-            taken += 1
-            deadline = time.monotonic() + self._frame_timeout(event)
-            if self._cancel.is_set() and not stopping:
-                core.stopSequenceAcquisition()
-                stopping = True
+                    end(taken + core.getRemainingImageCount())
+                if taken == wanted:
+                    end(taken)
+                yield self._hand_over(event.events[taken - 1], frame, metadata)
+                deadline = time.monotonic() + self._frame_timeout(event)
+        finally:
+            end(taken)
+        if taken < wanted:
+            core.stopSequenceAcquisition()
         if core.isBufferOverflowed():
             raise BufferOverflow(
                 f"the camera buffer overflowed after {taken} of {wanted} frames of a burst",
                 where=self._camera.device,
-                remedy="lengthen the exposure, record to a faster disk, or record without bursts",
+                remedy="lengthen the exposure, record to a faster disk, or record with --no-bursts",
             )
         if taken < wanted and not self._cancel.is_set():
             raise MicroscopeError(
                 f"the camera gave {taken} of {wanted} frames of a burst",
                 where=self._camera.device,
-                remedy="check camera trigger and cable, or record with bursts=False",
+                remedy="check camera trigger and cable, or record with --no-bursts",
             )
 
     # --------------------------------------------------------------------------------- frames
@@ -312,8 +363,9 @@ class StrictEngine(MDAEngine):
                 "or correct microscope.camera.frame_shape",
             )
         index = event.index
-        position, channel = int(index["p"]), int(index["c"])
-        energy = float(event.metadata["dose_mj"])
+        position, channel = self._exposed = int(index["p"]), int(index["c"])
+        energy, on_s = self._light.meter.take()
+        energy += self._gated_mj(event)
         seconds = time.perf_counter() - self._clock_zero + self._offset_s
         info = FrameInfo(
             t=int(index["t"]),
@@ -325,7 +377,8 @@ class StrictEngine(MDAEngine):
             power_mw=float(event.metadata["power_mw"]),
             exposure_ms=float(event.exposure or 0.0),
             time_s=seconds,
-            dose_mj=self.dose.charge(position, channel, energy),
+            dose_mj=self.dose.charge(position, channel, energy, float(event.metadata["dose_mj"])),
+            light_ms=round(max(1e3 * on_s, float(event.exposure or 0.0)), 3),
         )
         said = {str(key): _plain(value) for key, value in metadata.items()}
         self._deliver(info, frame, said)

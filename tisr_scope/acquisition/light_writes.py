@@ -7,7 +7,7 @@ patterns) is expanded into the single properties it sets, and each is looked at 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from pymmcore_plus import CFGGroup, Keyword
@@ -15,7 +15,9 @@ from pymmcore_plus.core import CMMCorePlus
 
 from tisr_scope.acquisition.safety import LightGuard
 from tisr_scope.errors import LightLimitExceeded
+from tisr_scope.profiles.fields import Value, same_value
 from tisr_scope.profiles.schema import DeviceSetting
+from tisr_scope.running_order.run_plan import ChannelLight
 
 _PYTHON_DEVICE = "#py "
 _STARTUP = f"preset {CFGGroup.System_Startup!s} of group {CFGGroup.System!s}"
@@ -27,7 +29,7 @@ class Write:
 
     device: str
     prop: str
-    value: str | float | int
+    value: Value
     origin: str
     """What sets it, as named in errors."""
 
@@ -36,12 +38,9 @@ class Write:
         """Device and property."""
         return self.device, self.prop
 
-    def is_number(self, number: float) -> bool:
-        """Whether the value is this number."""
-        try:
-            return float(self.value) == number
-        except ValueError:
-            return False
+    def makes_light(self, guard: LightGuard) -> bool:
+        """Whether this could turn a laser or a lamp on."""
+        return guard.makes_light(self.device, self.prop, self.value)
 
 
 def startup_writes(config_text: str) -> list[Write]:
@@ -65,15 +64,18 @@ def setting_writes(settings: Iterable[DeviceSetting]) -> list[Write]:
     ]
 
 
-def preset_writes(core: CMMCorePlus, group: str, preset: str) -> list[Write]:
-    """Properties that a preset sets, labels of state devices as the state they mean."""
+def preset_writes(core: CMMCorePlus, guard: LightGuard, group: str, preset: str) -> list[Write]:
+    """Properties that a preset sets; a light that is a state device is named as the guard does."""
     origin = f"preset {preset!r} of group {group!r}"
     found = []
     for device, prop, value in core.getConfigData(group, preset):
         write = Write(device, prop, value, origin)
-        if prop == Keyword.Label and core.hasProperty(device, Keyword.State):
+        if prop == Keyword.Label and (device, str(Keyword.State)) in guard.dark:
             state = core.getStateFromLabel(device, value)
             write = Write(device, str(Keyword.State), state, origin)
+        if prop == Keyword.State and (device, str(Keyword.Label)) in guard.dark:
+            label = core.getStateLabels(device)[int(value)]
+            write = Write(device, str(Keyword.Label), label, origin)
         found.append(write)
     return found
 
@@ -88,7 +90,7 @@ def refuse_startup(guard: LightGuard, config_text: str, where: str) -> None:
     LightLimitExceeded
     """
     for write in startup_writes(config_text):
-        if write.key in guard.limits and not write.is_number(0):
+        if write.makes_light(guard):
             raise LightLimitExceeded(
                 f"{write.origin} of the configuration sets {write.device}.{write.prop} to "
                 f"{write.value}: a laser would shine while the microscope is loaded",
@@ -105,7 +107,7 @@ def refuse_settings(guard: LightGuard, writes: Iterable[Write], where: str) -> N
     LightLimitExceeded
     """
     for write in writes:
-        if write.key in guard.limits and not write.is_number(0):
+        if write.makes_light(guard):
             raise LightLimitExceeded(
                 f"{write.origin} would light a laser outside the running order",
                 where=where,
@@ -114,32 +116,32 @@ def refuse_settings(guard: LightGuard, writes: Iterable[Write], where: str) -> N
 
 
 def planned_by_preset(
-    guard: LightGuard, writes: Iterable[Write], planned_mw: Iterable[float], where: str
+    guard: LightGuard, writes: Iterable[Write], channels: Iterable[ChannelLight], where: str
 ) -> list[Write]:
-    """Writes of a preset to a laser that repeat a power of the plan, and are therefore left out.
+    """Writes of a preset that make light as the plan does anyway, and are therefore left out.
 
     Parameters
     ----------
     guard : LightGuard
-        Knows the lasers.
+        Knows the lasers and lamps.
     writes : iterable of Write
         Of one preset.
-    planned_mw : iterable of float
-        Powers the running order uses while the preset is in force.
+    channels : iterable of ChannelLight
+        Those exposed while the preset is in force.
     where : str
         Named in errors.
 
     Raises
     ------
     LightLimitExceeded
-        If the preset sets a laser to a power that is not in the plan.
+        If the preset sets a laser to a power that is not in the plan, or turns on another light.
     """
-    planned = tuple(planned_mw)
+    planned = [(key, value) for channel in channels for key, value in _lit(channel)]
     repeated = []
     for write in writes:
-        if write.key not in guard.limits or write.is_number(0):
+        if not write.makes_light(guard):
             continue
-        if not any(write.is_number(power) for power in planned):
+        if not any(write.key == key and same_value(write.value, v) for key, v in planned):
             raise LightLimitExceeded(
                 f"{write.origin} sets {write.device}.{write.prop} to {write.value}, which is "
                 "no power of the plan",
@@ -148,3 +150,15 @@ def planned_by_preset(
             )
         repeated.append(write)
     return repeated
+
+
+def _lit(channel: ChannelLight) -> Iterator[tuple[tuple[str, str], Value]]:
+    """What the running order sets to light a channel."""
+    lasers = [(channel.laser, power) for power in channel.powers_mw]
+    for laser, power in lasers + [(o.laser, o.power_mw) for o in channel.other_lasers]:
+        if laser.group is None:
+            yield laser.key, laser.value_of(power)
+        if laser.enable is not None:
+            yield (laser.enable.device, laser.enable.property), laser.enable.on
+    for lamp in channel.lamps:
+        yield (lamp.device, lamp.property), lamp.on

@@ -8,11 +8,9 @@ error that names the device and the remedy; nothing is only logged.
 from __future__ import annotations
 
 import gc
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -24,6 +22,7 @@ from numpy.typing import DTypeLike, NDArray
 from pymmcore_plus import find_micromanager
 from pymmcore_plus.experimental.unicore import UniMMCore
 
+from tisr_scope.acquisition.light import Light
 from tisr_scope.acquisition.light_writes import (
     Write,
     planned_by_preset,
@@ -33,9 +32,11 @@ from tisr_scope.acquisition.light_writes import (
     setting_writes,
 )
 from tisr_scope.acquisition.safety import LightGuard
-from tisr_scope.errors import DeviceMissing, MicroscopeError, PresetMissing
+from tisr_scope.errors import DeviceMissing, LightLimitExceeded, MicroscopeError, PresetMissing
+from tisr_scope.profiles.fields import Value
 from tisr_scope.profiles.library import config_path
 from tisr_scope.profiles.schema import DeviceSetting, Profile
+from tisr_scope.running_order.run_plan import ChannelLight
 
 
 class Core(UniMMCore):
@@ -110,8 +111,6 @@ class Microscope:
         self.core = core
         self.profile = profile
         self.config = config
-        self.guard = LightGuard(profile)
-        self._locked = threading.Event()
 
     @classmethod
     def open(
@@ -149,16 +148,16 @@ class Microscope:
             ) from error
         try:
             microscope._claim_devices()
-            refuse_settings(microscope.guard, setting_writes(chosen), config)
+            refuse_settings(microscope.light.guard, setting_writes(chosen), config)
             for setting in chosen:
                 microscope.set_property(setting.device, setting.property, setting.value)
             core.waitForSystem()
             # Python shutters are ignored by AutoShutter, so shutters are driven explicitly.
             core.setAutoShutter(False)
-            microscope.light_off()
+            microscope.light.off()
         except BaseException:
             with suppress(Exception):
-                microscope.light_off()
+                microscope.light.off()
             microscope.close()
             raise
         return microscope
@@ -188,8 +187,17 @@ class Microscope:
             if label is not None:
                 self.require_device(label)
                 choose(label)
+        guard = LightGuard(self.profile)
+        for device, prop in guard.dark:
+            self.require_property(device, prop)
         for channel in self.profile.channels:
-            self.require_property(channel.laser.device, channel.laser.property)
+            for label in channel.shutters:
+                self.require_device(label)
+        for laser in guard.lasers.values():
+            if laser.group is not None:
+                for preset in (laser.off_value, *(value for _, value in laser.steps or ())):
+                    self.require_preset(laser.group, str(preset))
+        self.light = Light(self.core, self.profile, self.config, self._write)
 
     def require_device(self, label: str) -> None:
         """Raise :class:`DeviceMissing`, with the labels there are, if a device is not loaded."""
@@ -230,15 +238,25 @@ class Microscope:
                 remedy="use one of these presets in the profile, or define it in the .cfg",
             )
 
-    def set_property(self, device: str, prop: str, value: str | float | int) -> None:
-        """Set a device property and wait for the device, or raise with the reason.
+    def set_property(self, device: str, prop: str, value: Value) -> None:
+        """Set a device property that makes no light, and wait for the device.
 
-        The power of a laser is checked against its hard limit here too, whoever sets it.
+        Raises
+        ------
+        MicroscopeError
+            With the reason the device gives.
+        LightLimitExceeded
+            If it could turn a laser or a lamp on: that is the business of :class:`Light`.
         """
-        if (device, prop) in self.guard.limits:
-            self.guard.check(device, prop, float(value))
-            if float(value) != 0:
-                self._require_unlocked()
+        if self.light.guard.makes_light(device, prop, value):
+            raise LightLimitExceeded(
+                f"{device}.{prop} = {value} would make light outside the running order",
+                where=self.config,
+                remedy="set powers in the profile: levels_mw, timelapse_mw",
+            )
+        self._write(device, prop, value)
+
+    def _write(self, device: str, prop: str, value: Value) -> None:
         try:
             self.core.setProperty(device, prop, value)
             self.core.waitForDevice(device)
@@ -261,16 +279,20 @@ class Microscope:
         return "check that the device is switched on, connected and not in use elsewhere"
 
     def apply_preset(self, group: str, preset: str) -> None:
-        """Apply a preset of a configuration group and wait for it; lasers are dark afterwards.
+        """Apply a preset of a configuration group and wait for it; it is dark afterwards.
 
-        What it says about a laser is left out (:func:`planned_by_preset` has refused anything but
-        a power of the plan), and every laser is set to zero once more, because a preset may
-        change it by a property that nobody knows to be a power.
+        What it says about light is left out (:meth:`check_preset` has refused anything but a
+        power of the plan), and every laser goes dark once more, because a preset may change it
+        by a property that nobody knows to be a power.
         """
         self.require_preset(group, preset)
+        guard = self.light.guard
         with self._or_say(f"preset {preset!r} of group {group!r} cannot be applied"):
-            writes = preset_writes(self.core, group, preset)
-            others = [write for write in writes if write.key not in self.guard.limits]
+            writes = preset_writes(self.core, guard, group, preset)
+            self.light.remember([write.key for write in writes])
+            if any(write.device in guard.devices for write in writes):
+                self.light.close()
+            others = [write for write in writes if write.key not in guard.dark]
             if len(others) < len(writes):
                 for write in others:
                     self.core.setProperty(write.device, write.prop, write.value)
@@ -278,9 +300,12 @@ class Microscope:
                 self.core.setConfig(group, preset)
             self.core.waitForConfig(group, preset)
             self.core.setAutoShutter(False)
-        self.lasers_off()
+        self.light.forget()
+        self.light.dark()
 
-    def check_preset(self, group: str, preset: str, planned_mw: Iterable[float]) -> list[Write]:
+    def check_preset(
+        self, group: str, preset: str, channels: Iterable[ChannelLight]
+    ) -> list[Write]:
         """Refuse a preset that is not there or sets a laser to what is not planned.
 
         Returns
@@ -293,28 +318,13 @@ class Microscope:
         PresetMissing, LightLimitExceeded
         """
         self.require_preset(group, preset)
-        writes = preset_writes(self.core, group, preset)
-        return planned_by_preset(self.guard, writes, planned_mw, self.config)
-
-    def lasers_off(self) -> None:
-        """Set every laser to zero, whatever it is thought to be at."""
-        for device, prop in self.guard.lasers:
-            self.set_property(device, prop, 0)
+        writes = preset_writes(self.core, self.light.guard, group, preset)
+        return planned_by_preset(self.light.guard, writes, channels, self.config)
 
     def set_exposure(self, exposure_ms: float) -> None:
         """Set the camera's exposure time."""
         with self._or_say(f"the camera refused an exposure of {exposure_ms:g} ms"):
             self.core.setExposure(exposure_ms)
-
-    def set_shutter(self, is_open: bool) -> None:
-        """Open or close the shutter, if the profile names one."""
-        shutter = self.profile.microscope.shutter
-        if is_open:
-            self._require_unlocked()
-        if shutter is not None:
-            with self._or_say(f"shutter {shutter!r} did not {'open' if is_open else 'close'}"):
-                self.core.setShutterOpen(shutter, is_open)
-                self.core.waitForDevice(shutter)
 
     def show_image(self, image: UInt8[NDArray[Any], "y x"]) -> None:
         """Upload an image to the SLM and display it."""
@@ -380,81 +390,41 @@ class Microscope:
                 remedy="check that the device is switched on, connected and not in use elsewhere",
             ) from error
 
-    def sample_clock(self) -> SampleClock | None:
-        """Clock of a sample that does not live in real time, else None."""
-        return SampleClock.of_core(self.core)
+    def wait_for_camera(self) -> None:
+        """Wait until the camera has ended its last burst: it refuses everything until then.
 
-    def _require_unlocked(self) -> None:
-        if self._locked.is_set():
-            raise MicroscopeError(
-                "the light is locked off, because the run is being ended",
-                where=self.config,
-                remedy="go on with --resume",
-            )
-
-    def lock_dark(self, patience_s: float = 1.0) -> list[str]:
-        """Turn the light off for good, from any thread, whatever else is going on.
-
-        Every laser and the shutter have a thread of their own, so that a device that does not
-        answer keeps no other one lit.
-
-        Returns
-        -------
-        list of str
-            What could not be turned off within ``patience_s``.
-        """
-        self._locked.set()
-        problems: list[str] = []
-        steps = [partial(self._laser_off, *key) for key in self.guard.lasers]
-        threads = [
-            threading.Thread(target=self._try, args=(problems, step), daemon=True)
-            for step in (partial(self.set_shutter, False), *steps)
-        ]
-        for thread in threads:
-            thread.start()
-        deadline = time.monotonic() + patience_s
-        for thread in threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
-        silent = sum(thread.is_alive() for thread in threads)
-        return problems + ([f"{silent} device(s) did not answer"] if silent else [])
-
-    def _laser_off(self, device: str, prop: str) -> None:
-        with suppress(Exception):
-            if self.core.isPropertySequenceable(device, prop):
-                self.core.stopPropertySequence(device, prop)
-        self.set_property(device, prop, 0)
-
-    def light_off(self) -> None:
-        """Stop sequences, close the shutter and set every laser to zero.
-
-        Every step is tried even if another fails.
+        Some need milliseconds after the last frame to stop.
 
         Raises
         ------
         MicroscopeError
-            If a laser or the shutter could not be turned off.
         """
-        problems: list[str] = []
-        # A camera or a sequence that does not stop is not light; a laser left on is.
+        deadline = time.monotonic() + self.profile.microscope.deadlines.camera_s
+        while self.core.isSequenceRunning():
+            if time.monotonic() > deadline:
+                raise MicroscopeError(
+                    "the camera does not end its burst",
+                    where=self.profile.microscope.camera.device,
+                    remedy="check its trigger mode, or record with --no-bursts",
+                )
+            time.sleep(0.0005)
+
+    def stop_camera(self) -> None:
+        """Stop a running burst; a camera that cannot is no reason to fail in the dark."""
         with suppress(Exception):
             if self.core.isSequenceRunning():
                 self.core.stopSequenceAcquisition()
-        self._try(problems, partial(self.set_shutter, False))
-        for key in self.guard.lasers:
-            self._try(problems, partial(self._laser_off, *key))
-        if problems:
-            raise MicroscopeError(
-                f"light may still be on: {'; '.join(problems)}",
-                where=self.config,
-                remedy="turn the laser off by hand NOW, then check its connection",
-            )
 
-    @staticmethod
-    def _try(problems: list[str], action: Callable[[], object]) -> None:
+    def all_off(self) -> None:
+        """Light off, verified, then the camera."""
         try:
-            action()
-        except Exception as error:
-            problems.append((str(error) or type(error).__name__).splitlines()[0])
+            self.light.off()
+        finally:
+            self.stop_camera()
+
+    def sample_clock(self) -> SampleClock | None:
+        """Clock of a sample that does not live in real time, else None."""
+        return SampleClock.of_core(self.core)
 
     def close(self) -> None:
         """Unload all devices and let go of the core."""

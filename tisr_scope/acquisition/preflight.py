@@ -11,6 +11,8 @@ from typing import Literal
 
 from tisr_scope.acquisition.microscope import Microscope
 from tisr_scope.errors import DiskFull, LightLimitExceeded, MicroscopeError, TisrScopeError
+from tisr_scope.profiles.fields import Value, same_value
+from tisr_scope.profiles.lasers import Laser
 from tisr_scope.profiles.schema import DeviceSetting, IndexedPatterns, Profile
 from tisr_scope.running_order.run_plan import ChannelLight, Mode, RunPlan
 
@@ -48,9 +50,6 @@ def check(microscope: Microscope, plan: RunPlan, out: Path | None = None) -> lis
         except TisrScopeError as error:
             findings.append(_finding(error))
 
-    for channel in plan.channels:
-        laser = channel.laser
-        attempt(partial(microscope.require_property, laser.device, laser.property))
     source = plan.source
     for group, name, channels in _presets(plan):
         attempt(partial(_check_preset, microscope, group, name, channels, findings))
@@ -138,7 +137,6 @@ def _check_preset(
     channels: tuple[ChannelLight, ...],
     findings: list[Finding],
 ) -> None:
-    planned = [power for channel in channels for power in channel.powers_mw]
     findings += [
         Finding(
             "warning",
@@ -147,13 +145,13 @@ def _check_preset(
             microscope.config,
             "take the laser out of that preset in the .cfg",
         )
-        for write in microscope.check_preset(group, name, planned)
+        for write in microscope.check_preset(group, name, channels)
     ]
 
 
 def _check_index(microscope: Microscope, source: IndexedPatterns) -> None:
     microscope.require_property(source.device, source.property)
-    if (source.device, source.property) in microscope.guard.limits:
+    if (source.device, source.property) in microscope.light.guard.dark:
         raise LightLimitExceeded(
             f"the pattern index would be written to the laser {source.device}.{source.property}",
             where="illumination.source",
@@ -162,29 +160,38 @@ def _check_index(microscope: Microscope, source: IndexedPatterns) -> None:
 
 
 def _check_powers(microscope: Microscope, plan: RunPlan) -> None:
-    core = microscope.core
     for channel in plan.channels:
-        device, prop = channel.laser.device, channel.laser.property
-        if core.isPropertyReadOnly(device, prop):
-            raise MicroscopeError(
-                f"{device}.{prop} cannot be set",
-                where=microscope.config,
-                remedy="name the property that sets the laser power",
-            )
-        if not core.hasPropertyLimits(device, prop):
-            continue
-        low, high = (
-            core.getPropertyLowerLimit(device, prop),
-            core.getPropertyUpperLimit(device, prop),
+        for level in range(plan.levels):
+            for key, power in channel.powers_of(level).items():
+                laser = microscope.light.lasers[key]
+                for value in (laser.value_of(0), laser.value_of(power)):
+                    if laser.group is None:
+                        _check_value(microscope, laser, value)
+
+
+def _check_value(microscope: Microscope, laser: Laser, value: Value) -> None:
+    core, (device, prop) = microscope.core, laser.key
+    if core.isPropertyReadOnly(device, prop):
+        raise MicroscopeError(
+            f"{device}.{prop} cannot be set",
+            where=microscope.config,
+            remedy="name the property that sets the laser power",
         )
-        for power in (0.0, *channel.powers_mw):
-            if not low <= power <= high:
-                raise MicroscopeError(
-                    f"{device}.{prop} takes {low:g} to {high:g}, the run needs {power:g} mW",
-                    where=microscope.config,
-                    remedy="change the powers in the profile; a laser that cannot be set to 0 "
-                    "cannot be turned off",
-                )
+    if core.hasPropertyLimits(device, prop):
+        low = core.getPropertyLowerLimit(device, prop)
+        high = core.getPropertyUpperLimit(device, prop)
+        allowed, says = low <= float(value) <= high, f"{low:g} to {high:g}"
+    else:
+        values = core.getAllowedPropertyValues(device, prop)
+        allowed = not values or any(same_value(value, one) for one in values)
+        says = ", ".join(map(str, values))
+    if not allowed:
+        raise MicroscopeError(
+            f"{device}.{prop} takes {says}, the run needs {value}",
+            where=microscope.config,
+            remedy="change the powers in the profile, or say with 'calibration' or 'steps' what "
+            "the device takes; a laser that cannot be set to its 'off_value' cannot be turned off",
+        )
 
 
 def _check_camera(microscope: Microscope) -> None:

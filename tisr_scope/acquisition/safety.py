@@ -10,28 +10,47 @@ from __future__ import annotations
 
 import atexit
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from tisr_scope.cancel import cancellable, uninterrupted
 from tisr_scope.errors import LightLimitExceeded
+from tisr_scope.profiles.fields import Value, same_value
+from tisr_scope.profiles.lasers import Laser
 from tisr_scope.profiles.schema import Profile
+from tisr_scope.running_order.run_plan import FrameInfo
+
+Spent = dict[tuple[int, int], float]
+"""Energy in mJ by position and channel."""
 
 
 class LightGuard:
-    """Knows every laser of a profile and the power each may never exceed."""
+    """Knows every laser of a profile, the power each may never exceed, and how each is dark."""
 
     def __init__(self, profile: Profile) -> None:
-        self.limits: dict[tuple[str, str], float] = {}
+        self.lasers: dict[tuple[str, str], Laser] = {}
+        self.dark: dict[tuple[str, str], Value] = {}
+        """Every property that can make light, with the value that means none."""
         for channel in profile.channels:
-            key = (channel.laser.device, channel.laser.property)
-            known = self.limits.get(key, channel.laser.hard_limit_mw)
-            self.limits[key] = min(known, channel.laser.hard_limit_mw)
+            for laser in (channel.laser, *(other.laser for other in channel.other_lasers)):
+                known = self.lasers.get(laser.key, laser)
+                self.lasers[laser.key] = min(known, laser, key=lambda one: one.hard_limit_mw)
+                if laser.group is None:
+                    self.dark[laser.key] = laser.off_value
+                if laser.enable is not None:
+                    self.dark[laser.enable.device, laser.enable.property] = laser.enable.off
+            for lamp in channel.lamps:
+                self.dark[lamp.device, lamp.property] = lamp.off
 
     @property
-    def lasers(self) -> list[tuple[str, str]]:
-        """Device and property of every laser."""
-        return list(self.limits)
+    def devices(self) -> set[str]:
+        """Labels of the devices that can make light."""
+        return {device for device, _ in (*self.lasers, *self.dark)}
+
+    def makes_light(self, device: str, prop: str, value: Value) -> bool:
+        """Whether setting a property to a value can make light."""
+        key = (device, prop)
+        return key in self.dark and not same_value(value, self.dark[key])
 
     def check(self, device: str, prop: str, power_mw: float) -> None:
         """Refuse a power that is over the limit, negative or not a number.
@@ -40,7 +59,7 @@ class LightGuard:
         ------
         LightLimitExceeded
         """
-        limit = self.limits[device, prop]
+        limit = self.lasers[device, prop].hard_limit_mw
         if not 0 <= power_mw <= limit:
             raise LightLimitExceeded(
                 f"{power_mw:g} mW was asked of {device}, its hard limit is {limit:g} mW",
@@ -51,7 +70,7 @@ class LightGuard:
 
 
 class DoseMeter:
-    """Energy that left the lasers while frames were exposed, per position and channel.
+    """Energy that left the lasers, per position and channel.
 
     Parameters
     ----------
@@ -61,15 +80,20 @@ class DoseMeter:
 
     def __init__(self, limit_mj: float | None) -> None:
         self.limit_mj = limit_mj
-        self._spent: dict[tuple[int, int], float] = {}
+        self._measured: Spent = {}
+        self._exposed: Spent = {}
 
     def at_position(self, position: int) -> float:
         """Energy at a position over all channels, in mJ."""
-        return sum(mj for (p, _), mj in self._spent.items() if p == position)
+        return sum(self.spent(p, c) for p, c in self._measured if p == position)
 
     def spent(self, position: int, channel: int) -> float:
-        """Energy at a position in one channel, in mJ."""
-        return self._spent.get((position, channel), 0.0)
+        """Energy at a position in one channel, in mJ.
+
+        Light is on for the exposures at least, whatever the clock of a simulation says.
+        """
+        place = (position, channel)
+        return max(self._measured.get(place, 0.0), self._exposed.get(place, 0.0))
 
     def require(self, position: int, energy_mj: float) -> None:
         """Refuse an exposure that would go over the limit.
@@ -89,11 +113,39 @@ class DoseMeter:
                 "limit in the profile",
             )
 
-    def charge(self, position: int, channel: int, energy_mj: float) -> float:
-        """Add an exposure; returns the energy at this position and channel so far, in mJ."""
-        key = (position, channel)
-        self._spent[key] = self._spent.get(key, 0.0) + energy_mj
-        return self._spent[key]
+    def charge(
+        self, position: int, channel: int, measured_mj: float, exposed_mj: float | None = None
+    ) -> float:
+        """Add light.
+
+        Parameters
+        ----------
+        position, channel : int
+            Where it went.
+        measured_mj : float
+            From the command to shine to the command to stop.
+        exposed_mj : float, optional
+            During exposures; as much as was measured by default.
+
+        Returns
+        -------
+        float
+            Energy at this position and channel so far, in mJ.
+        """
+        place = (position, channel)
+        exposed = measured_mj if exposed_mj is None else exposed_mj
+        self._measured[place] = self._measured.get(place, 0.0) + measured_mj
+        self._exposed[place] = self._exposed.get(place, 0.0) + exposed
+        return self.spent(position, channel)
+
+
+def spent_light(journal: Iterable[FrameInfo]) -> Spent:
+    """Energy at each position and channel by the end of a journal, in mJ."""
+    spent: Spent = {}
+    for entry in journal:
+        place = (entry.position, entry.channel)
+        spent[place] = max(spent.get(place, 0.0), entry.dose_mj)
+    return spent
 
 
 @contextmanager

@@ -7,30 +7,16 @@ is switched on.  Units are in the names.
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from tisr_scope.profiles.quantities import in_unit_of
-
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Name = Annotated[str, Field(min_length=1)]
-
-
-class Frozen(BaseModel):
-    """Immutable model without room for unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _units(cls, content: Any) -> Any:
-        """Read ``exposure_ms: "10 ms"`` as 10: a key names its unit, a value may do so too."""
-        if not isinstance(content, dict):
-            return content
-        return {key: in_unit_of(str(key), value) for key, value in content.items()}
+from tisr_scope.profiles.fields import Finite, Name, Value
+from tisr_scope.profiles.fields import Frozen as Frozen
+from tisr_scope.profiles.fields import NonNegative as NonNegative
+from tisr_scope.profiles.fields import Positive as Positive
+from tisr_scope.profiles.lasers import FixedLaser, Switch, require_powers
+from tisr_scope.profiles.lasers import Laser as Laser
 
 
 class DeviceSetting(Frozen):
@@ -38,7 +24,7 @@ class DeviceSetting(Frozen):
 
     device: Name
     property: Name
-    value: str | float | int
+    value: Value
 
 
 class Preset(Frozen):
@@ -62,6 +48,22 @@ class Camera(Frozen):
     saturation_adu: Positive = 65535.0
 
 
+class Deadlines(Frozen):
+    """How long a call to a device may take before it counts as hanging.
+
+    A call that does not return in time ends the run, dark.  Where light is on, it goes off
+    ``light_s`` after the exposure should have been over, whatever the call.
+    """
+
+    camera_s: Positive = 5.0
+    """From the end of the exposure to the frame."""
+    slm_s: Positive = 5.0
+    stage_s: Positive = 30.0
+    other_s: Positive = 10.0
+    """Lasers, shutters, filters, presets."""
+    light_s: Positive = 0.5
+
+
 class Microscope(Frozen):
     """Micro-Manager configuration and the devices the running order drives."""
 
@@ -73,6 +75,7 @@ class Microscope(Frozen):
     xy_stage: str | None = None
     z_stage: str | None = None
     settings: tuple[DeviceSetting, ...] = ()
+    deadlines: Deadlines = Deadlines()
 
 
 class Optics(Frozen):
@@ -161,15 +164,6 @@ class Illumination(Frozen):
         return self
 
 
-class Laser(Frozen):
-    """One laser line as a device property, with the limit that is never exceeded."""
-
-    device: Name
-    property: Name = "Power_mW"
-    hard_limit_mw: Positive
-    off_value: Literal[0] = 0
-
-
 class Channel(Frozen):
     """One colour."""
 
@@ -185,17 +179,18 @@ class Channel(Frozen):
     """Period of the illumination in the sample; needed wherever there are patterns."""
     presets: tuple[Preset, ...] = ()
     """Presets applied when the channel is chosen (filter, dichroic, polariser)."""
+    other_lasers: tuple[FixedLaser, ...] = ()
+    """Further lasers that shine during every exposure of the channel."""
+    lamps: tuple[Switch, ...] = ()
+    """Light without a power, on during the exposures of the channel."""
+    shutters: tuple[Name, ...] = ()
+    """Shutters opened for the channel besides ``microscope.shutter``."""
 
     @model_validator(mode="after")
     def _light(self) -> Channel:
         if any(b <= a for a, b in zip(self.levels_mw, self.levels_mw[1:], strict=False)):
             raise ValueError(f"levels_mw must rise strictly, got {list(self.levels_mw)}")
-        limit = self.laser.hard_limit_mw
-        for power in (*self.levels_mw, self.timelapse_mw):
-            if power > limit:
-                raise ValueError(
-                    f"{power:g} mW is over the hard limit of {limit:g} mW of {self.laser.device}"
-                )
+        require_powers(self.laser, (*self.levels_mw, self.timelapse_mw))
         return self
 
 

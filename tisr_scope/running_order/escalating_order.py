@@ -94,7 +94,7 @@ def exposure_events(
                     "level": level,
                 },
                 "exposure": plan.exposure_ms,
-                "properties": _properties(plan, c, power, pattern_number),
+                "properties": _properties(plan, c, level, pattern_number),
                 "keep_shutter_open": not (ends_run or (idle and plan.idle_s >= SHUTTER_IDLE_S)),
                 "min_start_time": plan.interval_s * t - start_s if sim == 0 else None,
                 "reset_event_timer": sim == 0 and (t, p, c) == (first_time_point, 0, 0),
@@ -102,24 +102,22 @@ def exposure_events(
                 "metadata": {
                     "channel": channel.name,
                     "power_mw": power,
-                    "dose_mj": power * plan.exposure_ms / 1e3,
+                    "dose_mj": sum(channel.powers_of(level).values()) * plan.exposure_ms / 1e3,
                     "pattern": None if pattern is None else pattern.model_dump(),
                     "pattern_preset": _preset(plan, pattern_number),
                     "idle_after": idle or ends_run,
+                    "ends_time_point": ends_time_point,
                 },
             }
             yield base.replace(**update)
 
 
 def _properties(
-    plan: RunPlan, channel: int, power_mw: float, pattern_number: int
+    plan: RunPlan, channel: int, level: int, pattern_number: int
 ) -> list[tuple[str, str, Any]]:
-    """Laser powers (all other lasers dark) and, where patterns are indices, the index."""
-    powers: dict[tuple[str, str], float] = {
-        (other.laser.device, other.laser.property): 0.0 for other in plan.channels
-    }
-    laser = plan.channels[channel].laser
-    powers[laser.device, laser.property] = power_mw
+    """Laser powers in mW (all other lasers dark) and, where patterns are indices, the index."""
+    powers = {key: 0.0 for other in plan.channels for key in other.powers_of(0)}
+    powers |= plan.channels[channel].powers_of(level)
     properties: list[tuple[str, str, Any]] = [(*key, value) for key, value in powers.items()]
     if isinstance(plan.source, IndexedPatterns):
         index = (

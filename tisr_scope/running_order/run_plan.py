@@ -7,17 +7,16 @@ disagree about how many frames there are, what they are called, or how far apart
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
 from tisr_scope.errors import ProfileError
+from tisr_scope.profiles.fields import Frozen, Positive
+from tisr_scope.profiles.lasers import FixedLaser, Laser, Switch
 from tisr_scope.profiles.schema import (
-    Frozen,
     IndexedPatterns,
-    Laser,
     Paired,
-    Positive,
     Preset,
     PresetPatterns,
     Profile,
@@ -34,7 +33,8 @@ class FrameInfo:
     """What one frame is: its place in the running order and the light it took.
 
     ``time_s`` counts from the start of the recording; ``dose_mj`` is the energy that had left
-    the laser at this position and in this channel when the frame was complete.
+    the lasers at this position and in this channel when the frame was complete, and ``light_ms``
+    how long light was on for this frame, from the command to shine to the command to stop.
     """
 
     t: int
@@ -47,6 +47,7 @@ class FrameInfo:
     power_mw: float
     exposure_ms: float
     dose_mj: float
+    light_ms: float = field(default=0.0, kw_only=True)
 
     @property
     def index(self) -> tuple[int, int, int, int, int, int]:
@@ -63,6 +64,15 @@ class ChannelLight(Frozen):
     """Laser power at each level."""
     pattern_period_um: Positive | None = None
     presets: tuple[Preset, ...] = ()
+    other_lasers: tuple[FixedLaser, ...] = ()
+    lamps: tuple[Switch, ...] = ()
+    shutters: tuple[str, ...] = ()
+
+    def powers_of(self, level: int) -> dict[tuple[str, str], float]:
+        """Power of each laser that shines at a level, in mW."""
+        powers = {other.laser.key: other.power_mw for other in self.other_lasers}
+        powers[self.laser.key] = self.powers_mw[level]
+        return powers
 
 
 @dataclass(frozen=True)
@@ -196,6 +206,9 @@ class RunPlan:
                 powers_mw=c.levels_mw if self.mode == "paired" else (c.timelapse_mw,),
                 pattern_period_um=c.pattern_period_um,
                 presets=c.presets,
+                other_lasers=c.other_lasers,
+                lamps=c.lamps,
+                shutters=c.shutters,
             )
             for c in self.profile.channels
         )
@@ -224,10 +237,14 @@ class RunPlan:
         )
 
     def dose_mj(self) -> dict[str, float]:
-        """Energy leaving each channel's laser at one position during exposures, in mJ."""
-        repeats = self.time_points * self.orientations * self.phases
+        """Energy leaving each channel's lasers at one position during exposures, in mJ.
+
+        Light that is on longer than the exposures, because nothing gates it, comes on top.
+        """
+        exposures_s = self.time_points * self.orientations * self.phases * self.exposure_ms / 1e3
         return {
-            channel.name: repeats * sum(channel.powers_mw) * self.exposure_ms / 1e3
+            channel.name: exposures_s
+            * sum(sum(channel.powers_of(level).values()) for level in range(self.levels))
             for channel in self.channels
         }
 
