@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from tisr_scope.cli import data, learning, microscope_verbs, models, reconstruction
+from tisr_scope.cli import audit, data, learning, microscope_verbs, models, reconstruction
 from tisr_scope.cli.common import err
 from tisr_scope.errors import TisrScopeError
 
@@ -55,6 +55,7 @@ for verb in (
     learning.train,
     learning.calibrate,
     learning.evaluate,
+    audit.audit,
     microscope_verbs.doctor,
 ):
     app.command()(verb)
