@@ -10,6 +10,7 @@ from scipy.ndimage import gaussian_filter, zoom
 
 from tisr_scope.inference.result_arrays import Grid
 from tisr_scope.live.inference_thread import LiveStatus
+from tisr_scope.live.live_audit import AuditStatus
 from tisr_scope.live.run_live import SessionStatus
 from tisr_scope.live.sim_comparison import SimImage, SimStatus
 from tisr_scope.live.stream import LiveResult, StreamStatus
@@ -44,6 +45,7 @@ class FakeSession:
     def __init__(self, calibrated: bool = True, sim: SimStatus | None = None) -> None:
         self.calibrated = calibrated
         self.sim = sim
+        self.audit: AuditStatus | None = None
         self.t = 0
         self.light_on = False
         self.calls: list[str] = []
@@ -117,6 +119,9 @@ class FakeSession:
         noise = np.random.default_rng(self.t).normal(0, 0.1, (2 * SIZE, 2 * SIZE))
         image = 20 * (gaussian_filter(filaments(self.t, 0), 1.6) * 6 + gaussian_filter(noise, 1))
         return SimImage(image.astype(np.float32), self.t)
+
+    def audit_status(self, channel: int) -> AuditStatus | None:
+        return self.audit
 
     def calibration_of(self, channel: int) -> str:
         return "calibrated" if self.calibrated else "the number of passes is 3, calibrated was 6"

@@ -79,4 +79,6 @@ def audit(
         with progress_bar(f"auditing {one.name}") as progress:
             report = audit_result(frames, one, target, progress=progress)
         out.print(f"[bold]{escape(one.name)}[/bold] {report.verdict}", highlight=False)
+        if report.alarm is not None:
+            out.print(f"  [red]not to be believed[/red] {escape(report.alarm)}", highlight=False)
         out.print(f"  in {target}", highlight=False)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
+from tisr_scope.confidence.audit_alarm import AuditAlarm, in_words
 from tisr_scope.confidence.side_band_audit import Audit, AuditSums, SideBandAuditor
 from tisr_scope.errors import DataError
 from tisr_scope.evaluation.audit_figure import write_audit_figure
@@ -105,11 +106,19 @@ class AuditReport:
         """In one line."""
         return in_words(self.total.overall)
 
+    @property
+    def alarm(self) -> str | None:
+        """Why the result is not to be believed, at any time point; None where nothing alarms."""
+        judge = AuditAlarm()
+        reasons = [judge.add(one.overall) for one in self.moments]
+        return next((reason for reason in reversed(reasons) if reason), None)
+
     def as_json(self) -> dict[str, Any]:
         """Plain types."""
         total = self.total
         return {
             "verdict": self.verdict,
+            "alarm": self.alarm,
             "true_beyond_the_diffraction_limit": _values(total.overall),
             "by_orientation": _values(total.by_orientation),
             "by_frequency": {
@@ -128,14 +137,6 @@ class AuditReport:
             },
             "optics_cutoff_cycles_per_um": self.optics_cutoff,
         }
-
-
-def in_words(sums: AuditSums) -> str:
-    """What an audit says: the correlation with its limits, or that nothing can be told."""
-    correlation, error = float(sums.correlation), float(sums.standard_error)
-    if not np.isfinite(correlation):
-        return "nothing can be told: no detail of the sample stands above the noise"
-    return f"true beyond the diffraction limit: {correlation:.2f} ± {1.96 * error:.2f}"
 
 
 def audit_recording(

@@ -199,7 +199,8 @@ class StreamPredictor:
     def __init__(self, model: Model) -> None:
         self.model = model
         self.scale: float | None = None
-        self.objections: list[str] = model.objections(None)
+        self._objections: list[str] = model.objections(None)
+        self._doubts: tuple[str, ...] = ()
         self._restarts = 0
         self._sliding = self._new_window()
 
@@ -212,6 +213,16 @@ class StreamPredictor:
     def delay(self) -> int:
         """Time points by which the centre is behind the newest frame."""
         return self._sliding.delay
+
+    @property
+    def objections(self) -> list[str]:
+        """Reasons why the confidence is not calibrated here; empty where it is."""
+        return [*self._objections, *self._doubts]
+
+    def doubt(self, reason: str) -> None:
+        """From now on the confidence is uncalibrated, for what was found in the images."""
+        if reason not in self._doubts:
+            self._doubts = (*self._doubts, reason)
 
     @property
     def label(self) -> str:
@@ -227,13 +238,13 @@ class StreamPredictor:
             If the frames hold no light, or values that are not finite.
         """
         self.scale = self.model.bundle.normalisation.scale(warm_up, "warm-up")
-        self.objections = self.model.objections(self.scale)
+        self._objections = self.model.objections(self.scale)
         return self.scale
 
     def use_scale(self, scale: float) -> None:
         """Take a scale that was found elsewhere (the whole stack, offline)."""
         self.scale = scale
-        self.objections = self.model.objections(scale)
+        self._objections = self.model.objections(scale)
 
     def restart(self) -> None:
         """Forget every frame; masks go on with another seed."""

@@ -234,6 +234,14 @@ class ResultStore:
         except OSError as error:
             raise disk_error(error, self.folder) from error
 
+    def describe(self, **facts: Any) -> None:
+        """Change or add facts of ``result.json``: what is only known later in a run."""
+        self._description |= facts
+        try:
+            write_json(self.folder / RESULT, self._description)
+        except OSError as error:
+            raise disk_error(error, self.folder) from error
+
     def close(self) -> None:
         """Write what is left; may be called twice."""
         if self._closed:

@@ -30,6 +30,8 @@ class LiveOptions:
         Longest wait for the last results after the recording has ended.
     seed : int
         Seed of the Monte Carlo masks.
+    audit : bool
+        Measure how much of the results is true where the time-lapse exposes patterns.
     sim : bool
         Compute conventional SIM beside the network where the time-lapse exposes patterns.  Only
         a window shows it: headless runs leave it out.
@@ -42,6 +44,7 @@ class LiveOptions:
     patience: int = 2
     drain_s: float = 30.0
     seed: int = 0
+    audit: bool = True
     sim: bool = True
 
 
@@ -90,6 +93,8 @@ class LiveSummary:
     calibrated: bool
     calibration: dict[str, str]
     """For each channel "calibrated", or why it is not."""
+    audit: dict[str, str]
+    """For each audited channel how much of its detail is true, and the alarm if there was one."""
     stopped_early: bool
     inference_error: str | None
 

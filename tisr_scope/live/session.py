@@ -19,6 +19,7 @@ from tisr_scope.inference.predictor import Model, StreamPredictor, load_models
 from tisr_scope.inference.result_arrays import Grid
 from tisr_scope.inference.result_store import ResultStore
 from tisr_scope.live.inference_thread import LiveEngine, LiveStatus
+from tisr_scope.live.live_audit import AuditStatus, LiveAudit
 from tisr_scope.live.live_records import LiveOptions, LiveSummary, Phase, SessionStatus
 from tisr_scope.live.ring import FrameRing
 from tisr_scope.live.sim_comparison import SimComparison, SimImage, SimStatus
@@ -32,6 +33,7 @@ from tisr_scope.sim.parameters.estimate import nominal_carriers
 
 RESULTS = "super_resolution"
 SUMMARY = "live_summary.json"
+AUDIT = "audit.csv"
 
 
 class LiveSession:
@@ -110,6 +112,7 @@ class LiveSession:
             prepare=self._rehearse,
         )
         self._comparison = self._sim_comparison() if self.options.sim else None
+        self._audits = self._live_audits() if self.options.audit else {}
         self._thread = threading.Thread(target=self._run, name="live-acquisition", daemon=True)
 
     def _streams(self) -> list[Stream]:
@@ -153,6 +156,29 @@ class LiveSession:
             threads=self._engine.threads,
         )
 
+    def _live_audits(self) -> dict[int, LiveAudit]:
+        """Audit of every channel at the first position, where patterns are exposed."""
+        plan, profile = self._plan, self.profile
+        if not plan.angles_rad:
+            return {}
+        camera, optics = profile.microscope.camera, profile.optics
+        audits = {}
+        for number, channel in enumerate(profile.channels):
+            assert channel.pattern_period_um is not None  # the profile has been checked
+            audits[number] = LiveAudit(
+                (plan.orientations, plan.phases),
+                camera.frame_shape,
+                self.models[channel.name].upscale,
+                incoherent_otf(optics.numerical_aperture, channel.emission_nm),
+                optics.pixel_size_um,
+                nominal_carriers(plan.angles_rad, channel.pattern_period_um),
+                offset_adu=camera.offset_adu,
+                electrons_per_adu=camera.electrons_per_adu,
+                level=plan.levels - 1,
+                threads=self._engine.threads,
+            )
+        return audits
+
     @property
     def name(self) -> str:
         """Name of the profile."""
@@ -186,6 +212,8 @@ class LiveSession:
         self._engine.start()
         if self._comparison is not None:
             self._comparison.start()
+        for audit in self._audits.values():
+            audit.start()
         self._thread.start()
 
     def again(self) -> LiveSession:
@@ -278,6 +306,10 @@ class LiveSession:
         """State of the conventional SIM; None where no patterns are exposed."""
         return None if self._comparison is None else self._comparison.status()
 
+    def audit_status(self, channel: int) -> AuditStatus | None:
+        """How much of what is shown is true; None where no patterns are exposed."""
+        return self._audits[channel].status() if channel in self._audits else None
+
     def calibration_of(self, channel: int) -> str:
         """Say "calibrated", or why the confidence of a channel is not."""
         return self._predictors[channel, 0].label
@@ -290,6 +322,8 @@ class LiveSession:
         self._engine.on_frame(info, frame)
         if self._comparison is not None and info.channel == 0 and info.position == 0:
             self._comparison.on_frame(info, frame)
+        if info.position == 0 and info.channel in self._audits:
+            self._audits[info.channel].on_frame(info, frame)
 
     def _store(self, result: LiveResult) -> None:
         key = (result.channel, result.position)
@@ -302,6 +336,12 @@ class LiveSession:
             lag_s=round(result.lag_s, 4),
             lag_frames=result.lag_frames,
         )
+        if result.position == 0 and result.channel in self._audits:
+            audit = self._audits[result.channel]
+            audit.on_result(result.prediction.time_index, result.prediction.mean)
+            alarm = audit.status().alarm
+            if alarm is not None:
+                self._predictors[key].doubt(alarm)
 
     def _open_store(self, channel: int, position: int) -> ResultStore:
         name = self.channels[channel]
@@ -352,6 +392,7 @@ class LiveSession:
             if self._comparison is not None:
                 self._comparison.finish()
             live = self._engine.finish(self.options.drain_s)
+            self._close_audits()
             store_error = self._close_stores()
             if self._acquired is not None:
                 self._summary = self._summarise(live, store_error)
@@ -360,11 +401,22 @@ class LiveSession:
             self._error = self._error or error
         self._phase = "done" if self._error is None else "failed"
 
+    def _close_audits(self) -> None:
+        for channel, audit in self._audits.items():
+            audit.finish()
+            alarm = audit.status().alarm
+            if alarm is not None:
+                self._predictors[channel, 0].doubt(alarm)
+            folder = self.out / RESULTS / self._plan.place_name(channel, 0)
+            if folder.is_dir():
+                audit.write(folder / AUDIT)
+
     def _close_stores(self) -> str | None:
         problem = None
-        for store in self._stores.values():
+        for place, store in self._stores.items():
             try:
                 store.close()
+                store.describe(calibration=self._predictors[place].label)
             except TisrScopeError as error:
                 problem = str(error)
         return problem
@@ -397,6 +449,10 @@ class LiveSession:
             scale_electrons={self.channels[s.channel]: s.scale for s in live.streams},
             calibrated=all(not p.objections for p in self._predictors.values()),
             calibration=labels,
+            audit={
+                self.channels[c]: one.text + (f"; {one.alarm}" if one.alarm else "")
+                for c, one in ((c, audit.status()) for c, audit in self._audits.items())
+            },
             stopped_early=self._recorded < self.expected,
             inference_error=live.error or store_error,
         )

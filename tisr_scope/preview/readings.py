@@ -5,6 +5,7 @@ from __future__ import annotations
 from qtpy.QtWidgets import QGridLayout, QLabel, QProgressBar, QVBoxLayout, QWidget
 
 from tisr_scope.confidence.calibration import CALIBRATED
+from tisr_scope.live.live_audit import AuditStatus
 from tisr_scope.live.run_live import SessionStatus
 from tisr_scope.preview.colour import legend_rgba
 from tisr_scope.preview.widgets import Card, Legend, Pill, Reading, Sparkline
@@ -77,6 +78,15 @@ class Readings(QWidget):
         card.body.addWidget(self.reason)
         self.legend = Legend()
         card.body.addWidget(self.legend)
+        self.audit = Reading("True beyond the diffraction limit")
+        card.body.addWidget(self.audit)
+        self.audit_curve = Sparkline(top=1.1)
+        self.audit_curve.setToolTip(
+            "1: all detail that the network added is of the sample, 0: none. Measured with the "
+            "patterned frames, of which the network sees only the mean."
+        )
+        card.body.addWidget(self.audit_curve)
+        self._audited = 0
         return card
 
     def _signal_card(self) -> Card:
@@ -130,6 +140,27 @@ class Readings(QWidget):
             "passed over because the network was busy; all of them are saved",
         )
         self._show_calibration(stream.calibrated, stream.warm_up_left, label)
+
+    def show_audit(self, status: AuditStatus | None) -> None:
+        """Show how much is true, and whether that alarms; nothing without patterns."""
+        self.audit.setVisible(status is not None)
+        self.audit_curve.setVisible(status is not None and bool(status.history))
+        if status is None:
+            return
+        if status.correlation is None:
+            self.audit.show_value("–", status.text)
+        else:
+            self.audit.show_value(
+                f"{status.correlation:.2f} ± {1.96 * (status.standard_error or 0):.2f}",
+                status.alarm or f"{status.audited} time points measured",
+            )
+        if status.audited < self._audited:
+            self.audit_curve.clear()
+            self._audited = 0
+        new = status.audited - self._audited
+        for _, correlation in status.history[-new:] if new else ():
+            self.audit_curve.add(correlation)
+        self._audited = status.audited
 
     def _show_calibration(self, calibrated: bool | None, left: int, label: str) -> None:
         if calibrated is None and label == CALIBRATED:

@@ -96,10 +96,11 @@ class Legend(QWidget):
 
 
 class Sparkline(QWidget):
-    """A small curve of the newest values, from zero up."""
+    """A small curve of the newest values, from zero up to ``top`` or to the largest of them."""
 
-    def __init__(self, length: int = 240) -> None:
+    def __init__(self, length: int = 240, top: float | None = None) -> None:
         super().__init__()
+        self._top = top
         self._values: deque[float] = deque(maxlen=length)
         self.setMinimumHeight(58)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
@@ -122,7 +123,7 @@ class Sparkline(QWidget):
         base = self.height() - 2.0
         painter.setPen(QPen(QColor(EDGE), 1))
         painter.drawLine(QPointF(0, base), QPointF(self.width(), base))
-        top = max(self._values, default=0.0) * 1.15
+        top = max(self._values, default=0.0) * 1.15 if self._top is None else self._top
         if len(self._values) > 1 and top > 0:
             step = self.width() / (len(self._values) - 1)
             line = QPolygonF(

@@ -19,6 +19,7 @@ from typing_extensions import override
 
 from tisr_scope.errors import DisplayError, TisrScopeError
 from tisr_scope.inference.result_arrays import Grid
+from tisr_scope.live.live_audit import AuditStatus
 from tisr_scope.live.run_live import SessionStatus
 from tisr_scope.live.sim_comparison import SimImage, SimStatus
 from tisr_scope.live.stream import LiveResult
@@ -74,6 +75,9 @@ class Session(Protocol):
         self, channel: int, position: int = 0
     ) -> tuple[int, Float[np.ndarray, "y x"]] | None:
         """Newest camera image and its time point."""
+
+    def audit_status(self, channel: int) -> AuditStatus | None:
+        """How much of what is shown is true; None where no patterns are exposed."""
 
     def calibration_of(self, channel: int) -> str:
         """Say "calibrated", or why not."""
@@ -353,6 +357,7 @@ class LiveWindow(QWidget):
         status = self.session.status()
         label = self.session.calibration_of(self._channel)
         self.readings.show_status(status, self._channel, label)
+        self.readings.show_audit(self.session.audit_status(self._channel))
         self.state.show_state(*_STATES[status.phase])
         sim = self.session.sim_status()
         if sim is not None:
