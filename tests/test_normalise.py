@@ -155,8 +155,15 @@ def test_target_is_scaled_by_its_wide_field_whatever_its_unit() -> None:
     pair = PairedStack("cell", "488", np.stack([structure / 25, structure]), fine, 0.06, 1.0)
     target = ROBUST.target_of(pair)
     # What is one in the wide field is a third in the target of the same brightness.
-    bright = (structure - Background().of(structure)) / ROBUST.scale(structure)
+    bright = structure / ROBUST.scale(structure)
     assert target.max() == pytest.approx(bright.max() / 3, rel=0.1)
+    # What is taken off the input and given back to the prediction is what the target keeps.
+    carried = ROBUST.carried(structure, ROBUST.scale(structure), 2)
+    assert carried is not None and carried.shape == target.shape
+    np.testing.assert_allclose(
+        target - ROBUST.learnable(target, 2), carried, atol=0.02 * target.max()
+    )
+    assert Normalisation().carried(structure, 1.0, 2) is None
     published = replace(pair, target=1000 * fine, same_unit=False)
     np.testing.assert_allclose(ROBUST.target_of(published), target, atol=0.05 * target.max())
     unrelated = replace(published, target=fine[:, ::-1, ::-1].max() - fine)

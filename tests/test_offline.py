@@ -9,6 +9,7 @@ import mrcfile
 import numpy as np
 import pytest
 import tifffile
+from scipy.ndimage import gaussian_filter
 from tiny_model import tiny_bundle
 
 from tisr_scope.acquisition.acquire import acquire
@@ -20,6 +21,7 @@ from tisr_scope.inference.offline import infer, stack_scale
 from tisr_scope.inference.predictor import Model
 from tisr_scope.inference.result_store import open_results
 from tisr_scope.inference.sources import ImageStack, read_stack
+from tisr_scope.normalise import Background, Normalisation
 from tisr_scope.profiles.library import find_profile, load_profile
 from tisr_scope.profiles.schema import DeviceSetting
 from tisr_scope.recording.recording import Recording
@@ -78,6 +80,32 @@ def test_every_frame_of_a_recording(bundle: Bundle, tmp_path: Path) -> None:
         infer(bundle, tmp_path / "rec", tmp_path / "more", channel="561")
     with pytest.raises(RecordingError, match="already holds"):
         infer(bundle, tmp_path / "rec", tmp_path / "out", passes=2)
+
+
+def test_background_is_taken_off_and_given_back(tmp_path: Path) -> None:
+    """A wrong offset moves the result by itself and changes nothing else, confidence included."""
+    rule = Normalisation(
+        percentile=99.5, background=Background(), smooth_sigma_px=1.0, target_gain=3.0
+    )
+    bundle = tiny_bundle(tmp_path / "tiny", normalisation=rule)
+    spots = np.zeros((9, 40, 48))
+    spots[:, 20, 10:40:7] = 4000
+    stack = np.random.default_rng(3).poisson(gaussian_filter(spots, (0, 1.4, 1.4)) + 30)
+    for name, error in (("right", 0), ("wrong", 25)):
+        tifffile.imwrite(tmp_path / f"{name}.tif", (stack + error).astype(np.float32))
+    right, wrong = (
+        infer(bundle, tmp_path / f"{n}.tif", tmp_path / n, passes=2, pixel_size_um=0.0626)[0]
+        for n in ("right", "wrong")
+    )
+    assert wrong.scale_electrons == pytest.approx(right.scale_electrons, rel=1e-3)
+    assert right.background_electrons == pytest.approx(30, abs=3)
+    assert wrong.background_electrons == pytest.approx(right.background_electrons + 25, abs=0.1)
+    a, b = (open_results(tmp_path / n / n) for n in ("right", "wrong"))
+    moved = b.intensity(4) - a.intensity(4)
+    np.testing.assert_allclose(moved, 25 / (3 * right.scale_electrons), rtol=0.01)
+    # The haze stands in the result as it stood in the frame.
+    small = a.intensity(4).reshape(40, 2, 48, 2).mean((1, 3)) * 3 * right.scale_electrons
+    assert np.median(small) == pytest.approx(np.median(stack[4]), abs=9)
 
 
 def test_tiff_gives_what_the_array_gives(bundle: Bundle, stack: np.ndarray, tmp_path: Path) -> None:

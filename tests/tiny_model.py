@@ -13,7 +13,13 @@ from tisr_scope.networks.dpa_tisr import DpaTisr
 from tisr_scope.normalise import Normalisation
 
 
-def tiny_bundle(folder: Path, *, bayesian: bool = True, pixel_size_um: float = 0.0626) -> Bundle:
+def tiny_bundle(
+    folder: Path,
+    *,
+    bayesian: bool = True,
+    pixel_size_um: float = 0.0626,
+    normalisation: Normalisation | None = None,
+) -> Bundle:
     """Write the bundle; the same weights every time."""
     config = small(bayesian=bayesian).model_copy(
         update={
@@ -29,4 +35,6 @@ def tiny_bundle(folder: Path, *, bayesian: bool = True, pixel_size_um: float = 0
         torch.manual_seed(7)
         network = DpaTisr(config)
     optics = BundleOptics(numerical_aperture=1.49, pixel_size_um=pixel_size_um)
-    return save_bundle(folder, network, normalisation=Normalisation(), optics=optics)
+    return save_bundle(
+        folder, network, normalisation=normalisation or Normalisation(), optics=optics
+    )

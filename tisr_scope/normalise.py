@@ -6,10 +6,12 @@ in the model bundle.  Both numbers are fixed for a whole stack (offline) or for 
 (live, from a warm-up), never per frame or patch.
 
 A rule with a :class:`Background` first takes a smooth local background off every frame, camera
-offset and haze together, and off the target likewise.  Its two numbers belong together: the scale
-of the target is that of the wide field it belongs to, times a fixed gain, so that the network is
-never asked for a brightness it cannot see.  The background of a frame follows from that frame
-alone: live, offline and in training it is the same.
+offset and haze together.  The network learns the target without the background of the target; what
+was taken off the frame is carried around the network and given back to its prediction, as a SIM
+image holds the haze too.  The two numbers belong together then: the scale of the target is that of
+the wide field it belongs to, times a fixed gain, so that the network is never asked for a
+brightness it cannot see.  The background of a frame follows from that frame alone: live, offline
+and in training it is the same.
 """
 
 from __future__ import annotations
@@ -48,9 +50,18 @@ class Background(Frozen):
         return round(3 * self.blur_blocks)
 
     def of(
-        self, frames: Float[np.ndarray, "*axes y x"], upscale: int = 1
-    ) -> Float[np.ndarray, "*axes y x"]:
-        """Background of each frame by itself; of enlarged ones with blocks enlarged alike."""
+        self, frames: Float[np.ndarray, "*axes y x"], upscale: int = 1, enlarge: int = 1
+    ) -> Float[np.ndarray, "*axes fy fx"]:
+        """Background of each frame by itself.
+
+        Parameters
+        ----------
+        frames : array
+        upscale : int
+            By which the frames are enlarged already: blocks are enlarged alike.
+        enlarge : int
+            By which the background is to be enlarged.
+        """
         block, (height, width) = self.block_px * upscale, frames.shape[-2:]
         stack = frames.reshape(-1, height, width)
         missing = ((0, 0), (0, -height % block), (0, -width % block))
@@ -62,9 +73,11 @@ class Background(Frozen):
         smooth = gaussian_filter(
             low, (0, sigma, sigma), mode="nearest", radius=(0, self._blur_radius, self._blur_radius)
         )
-        tall = _between_blocks(smooth.swapaxes(1, 2), height, block).swapaxes(1, 2)
-        found = _between_blocks(tall, width, block)
-        background: Float[np.ndarray, "*axes y x"] = found.reshape(frames.shape)
+        tall = _between_blocks(smooth.swapaxes(1, 2), enlarge * height, enlarge * block)
+        found = _between_blocks(tall.swapaxes(1, 2), enlarge * width, enlarge * block)
+        background: Float[np.ndarray, "*axes fy fx"] = found.reshape(
+            *frames.shape[:-2], *found.shape[-2:]
+        )
         return background
 
 
@@ -159,12 +172,33 @@ class Normalisation(Frozen):
         ratio = 1.0 if same_unit else light_ratio(target, widefield, self.background, where)
         return self.target_gain * ratio * self.scale(widefield, where)
 
+    def carried(
+        self, stack: Float[np.ndarray, "*axes y x"], scale: float, upscale: int
+    ) -> Float[np.ndarray, "*axes fy fx"] | None:
+        """What is given back to the predictions: the background on grid and scale of the target.
+
+        None where nothing was taken off.
+        """
+        if self.background is None:
+            return None
+        found = self.background.of(stack, enlarge=upscale) / (self.target_gain * scale)
+        return found.astype(np.float32)
+
+    def learnable(
+        self, target: Float[np.ndarray, "*axes fy fx"], upscale: int
+    ) -> Float[np.ndarray, "*axes fy fx"]:
+        """What the network itself must give: a normalised target without its background."""
+        if self.background is None:
+            return target
+        rest: Float[np.ndarray, "*axes fy fx"] = target - self.background.of(target, upscale)
+        return rest
+
     def target_of(self, pair: PairedStack) -> Float[np.ndarray, "time fy fx"]:
         """Target of a pair on the network's scale."""
         scale = self.target_scale(
             pair.target, pair.widefield[-1], f"{pair.name}, target", same_unit=pair.same_unit
         )
-        return self.normalise_target(pair.target, scale, pair.upscale)
+        return self.normalise_target(pair.target, scale)
 
     def normalise_input(
         self, stack: Float[np.ndarray, "*axes y x"], scale: float
@@ -178,11 +212,9 @@ class Normalisation(Frozen):
         return scaled.astype(np.float32)
 
     def normalise_target(
-        self, stack: Float[np.ndarray, "time fy fx"], scale: float, upscale: int = 2
+        self, stack: Float[np.ndarray, "time fy fx"], scale: float
     ) -> Float[np.ndarray, "time fy fx"]:
         """Target on the network's scale, slightly blurred (Paper: eq. 18)."""
-        if self.background is not None:
-            stack = stack - self.background.of(stack, upscale)
         sigma = self.target_blur_sigma_px
         blurred = gaussian_filter(stack, (0, sigma, sigma), radius=(0, 1, 1)) if sigma else stack
         return (blurred / scale).astype(np.float32)

@@ -43,6 +43,8 @@ class Examples:
         Pixels of the target along each side that are not judged.
     input_scale : float
         Electrons of the wide-field stack that became 1.
+    carried : tensor, optional
+        Background that is given back to the predictions.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Examples:
     features: Float[Tensor, "n k y x"] | None
     margin: int
     input_scale: float
+    carried: Float[Tensor, "n fy fx"] | None = None
 
     def __len__(self) -> int:
         return len(self.target)
@@ -64,7 +67,8 @@ class Examples:
             out = network.reconstruct(self.features[index : index + 1], frames[:, 0], copies)
         else:
             out = network(frames.expand(copies, -1, -1, -1, -1))[:, frames.shape[1] // 2]
-        return self.judged(out[:, 0]), self.judged(out[:, 1])
+        means = out[:, 0] if self.carried is None else out[:, 0] + self.carried[index]
+        return self.judged(means), self.judged(out[:, 1])
 
     def truth(self, index: int) -> Float[Tensor, "fy fx"]:
         """Target of one example, without its margin."""
@@ -169,7 +173,8 @@ def make_examples(
     cache = cache and cacheable(network)
     cut = cache and patch_px is not None and max(height, width) > patch_px
     h, w = (min(n, patch_px or n) if cut else n for n in (height, width))
-    frames, targets, features = [], [], []
+    background = normalisation.carried(pair.widefield[level], scale, f)
+    frames, targets, features, carried = [], [], [], []
     with torch.inference_mode():
         for t in chosen:
             y, x = int(random.integers(height - h + 1)), int(random.integers(width - w + 1))
@@ -179,7 +184,10 @@ def make_examples(
                 features.append(whole[:, y : y + h, x : x + w].clone())
                 around = around[window // 2, None]
             frames.append(around[..., y : y + h, x : x + w].clone())
-            targets.append(target[t, f * y : f * (y + h), f * x : f * (x + w)].to(device))
+            fine = (slice(f * y, f * (y + h)), slice(f * x, f * (x + w)))
+            targets.append(target[t][fine].to(device))
+            if background is not None:
+                carried.append(torch.from_numpy(background[t][fine]).to(device))
     return Examples(
         name=pair.name,
         frames=torch.stack(frames),
@@ -187,6 +195,7 @@ def make_examples(
         features=torch.stack(features) if cache else None,
         margin=f * halo_px(network) if cut else 0,
         input_scale=scale,
+        carried=torch.stack(carried) if carried else None,
     )
 
 

@@ -244,9 +244,7 @@ def compare(recording: Recording, results: StoredResults, model: Path) -> Compar
     reference = normalised_reference(truth, blur_sigma_px=0)
     rule = load_bundle(model).normalisation
     electrons = truth * SensorProperties().quantum_efficiency
-    target = rule.normalise_target(
-        electrons, rule.target_scale(electrons, recorded, "truth"), upscale
-    )
+    target = rule.normalise_target(electrons, rule.target_scale(electrons, recorded, "truth"))
     centre = torch.from_numpy(sr)
     inside = inside_interval(torch.from_numpy(target), centre, half_width(centre))
     show = len(picks) // 2

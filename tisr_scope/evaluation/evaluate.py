@@ -264,8 +264,9 @@ def _predict(model: _Model, case: Case, level: int, passes: int, seed: int) -> _
     window = SlidingWindow(
         model.network, passes=passes if bayesian else 1, emit="centre", seed=seed
     )
-    for frame in frames:
-        for sample in window.push(frame):
+    carried = rule.carried(case.widefield, scale, model.bundle.config.upscale)
+    for t, frame in enumerate(frames):
+        for sample in window.push(frame, carried=None if carried is None else carried[t]):
             means, scales = sample.means, sample.scales
             centre = means.mean(dim=0)
             found.results.append(np.asarray(centre.cpu().numpy()))

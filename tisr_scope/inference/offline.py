@@ -41,6 +41,8 @@ class OfflineSummary:
     source: str
     frames: int
     scale_electrons: float
+    background_electrons: float | None
+    """Mean of what was taken off the middle frame and given back; None where nothing is."""
     mean_confidence: float
     calibrated: bool
     calibration: str
@@ -76,6 +78,11 @@ class _Normalised(Sequence[Float[np.ndarray, "y x"]]):
         frame = self._source.frame(index)
         return self._bundle.normalisation.normalise_input(frame, self._scale)
 
+    def carried(self, index: int) -> Float[np.ndarray, "fy fx"] | None:
+        """Background of a frame, for its prediction."""
+        rule, upscale = self._bundle.normalisation, self._bundle.config.upscale
+        return rule.carried(self._source.frame(index), self._scale, upscale)
+
 
 def stack_scale(bundle: Bundle, source: Source) -> tuple[float, str]:
     """Intensity scale of a whole stack, and what it was taken from."""
@@ -100,7 +107,12 @@ def predictions(
     calibrated = not model.objections(scale)
     frames = _Normalised(source, model.bundle, scale)
     for samples in super_resolve(
-        model.network, frames, passes=model.passes, seed=model.seed, progress=progress
+        model.network,
+        frames,
+        passes=model.passes,
+        seed=model.seed,
+        carried=frames.carried,
+        progress=progress,
     ):
         inner = middle <= samples.time_index < total - middle
         yield model.predict(samples, calibrated and inner)
@@ -209,6 +221,8 @@ def _infer_one(
     model.check_frames((height, width), source.name)
     objections = model.objections(scale)
     label = calibration_label(objections)
+    taken_off = model.bundle.normalisation.background_of(source.frame(len(source) // 2))
+    background = None if taken_off is None else float(taken_off.mean())
     grid = Grid(
         shape=(height * model.upscale, width * model.upscale),
         pixel_size_um=source.pixel_size_um / model.upscale,
@@ -221,6 +235,7 @@ def _infer_one(
         "source": str(path),
         "scale_electrons": scale,
         "scale_from": told,
+        "background_electrons": background,
         "calibration": label,
         "mode": "offline",
     }
@@ -236,6 +251,7 @@ def _infer_one(
         source=str(path),
         frames=total,
         scale_electrons=scale,
+        background_electrons=background,
         mean_confidence=confidences / total,
         calibrated=not objections,
         calibration=label,

@@ -259,8 +259,12 @@ class StreamPredictor:
             )
         samples: list[Samples] = []
         for place, frame in enumerate(frames):
-            scaled = self.model.bundle.normalisation.normalise_input(frame, self.scale)
-            samples = self._sliding.push(scaled, reconstruct=place == len(frames) - 1)
+            rule = self.model.bundle.normalisation
+            samples = self._sliding.push(
+                rule.normalise_input(frame, self.scale),
+                reconstruct=place == len(frames) - 1,
+                carried=rule.carried(frame, self.scale, self.model.upscale),
+            )
         return [self.model.predict(one, not self.objections) for one in samples]
 
     def _new_window(self) -> SlidingWindow:

@@ -72,6 +72,7 @@ class _Entry:
     features: Map | None
     spectrum: Spectrum | None
     pair: _Pair | None
+    carried: Float[Tensor, "fy fx"] | None
 
 
 class SlidingWindow:
@@ -131,7 +132,10 @@ class SlidingWindow:
         return 0 if self.emit == "newest" else self.length // 2
 
     def push(
-        self, frame: Float[Tensor, "*axes"] | Float[np.ndarray, "*axes"], reconstruct: bool = True
+        self,
+        frame: Float[Tensor, "*axes"] | Float[np.ndarray, "*axes"],
+        reconstruct: bool = True,
+        carried: Float[np.ndarray, "fy fx"] | None = None,
     ) -> list[Samples]:
         """Take the next frame.
 
@@ -142,6 +146,9 @@ class SlidingWindow:
         reconstruct : bool
             False takes the frame in and shows nothing, for the frames that are passed over when
             the network is behind; it costs little.
+        carried : array, optional
+            Background of the frame, given back to its predictions; see
+            :meth:`~tisr_scope.normalise.Normalisation.carried`.
 
         Returns
         -------
@@ -154,7 +161,7 @@ class SlidingWindow:
             If the frame is not finite, too small, or of another size than the ones before.
         """
         with torch.inference_mode():
-            self._entries.append(self._entry(frame))
+            self._entries.append(self._entry(frame, carried))
         self._pushed += 1
         full = self._pushed - self.length
         if not reconstruct or full < 0 or (self.emit == "central3" and full % 3):
@@ -199,7 +206,12 @@ class SlidingWindow:
                 copies = min(self.passes_at_once, self.passes - start)
                 parts.append(self._reconstruct(entries, shown, copies, shared))
             out = torch.cat(parts, dim=1)
-        means = out[:, :, 0]
+        means = torch.stack(
+            [
+                found if (back := entries[place].carried) is None else found + back
+                for found, place in zip(out[:, :, 0], shown, strict=True)
+            ]
+        )
         scales = out[:, :, 1] if self.network.config.bayesian else torch.zeros_like(means)
         return [
             Samples(entries[place].index, means[row], scales[row])
@@ -214,7 +226,11 @@ class SlidingWindow:
         config = self.network.config
         return config.rate("extraction") > 0 or config.rate("propagation") > 0
 
-    def _entry(self, frame: Float[Tensor, "*axes"] | Float[np.ndarray, "*axes"]) -> _Entry:
+    def _entry(
+        self,
+        frame: Float[Tensor, "*axes"] | Float[np.ndarray, "*axes"],
+        carried: Float[np.ndarray, "fy fx"] | None,
+    ) -> _Entry:
         device = next(self.network.parameters()).device
         image = torch.as_tensor(frame, dtype=torch.float32, device=device)
         where = f"frame {self._pushed}"
@@ -245,7 +261,8 @@ class SlidingWindow:
             features = self.network.extract(x)
             spectrum = self.network.spectrum(features)
         pair = self._pair(before, x) if before is not None else None
-        return _Entry(self._pushed, x, features, spectrum, pair)
+        back = None if carried is None else torch.as_tensor(carried, device=device)
+        return _Entry(self._pushed, x, features, spectrum, pair, back)
 
     def _pair(self, before: _Entry, x: Float[Tensor, "1 1 y x"]) -> _Pair | None:
         # A sliding-window network wants flows from the shown frames only, at once.
@@ -334,6 +351,7 @@ def super_resolve(
     seed: int = 0,
     length: int = WINDOW,
     passes_at_once: int | None = None,
+    carried: Callable[[int], Float[np.ndarray, "fy fx"] | None] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[Samples]:
     """Every frame of a finite time-lapse, in the order of time.
@@ -349,6 +367,8 @@ def super_resolve(
         On the normalised scale; read one at a time.
     passes, seed, length, passes_at_once
         See :class:`SlidingWindow`; centre frames get the very masks they get live.
+    carried : callable, optional
+        Gives the background of a frame, see :meth:`SlidingWindow.push`.
     progress : callable, optional
         Called with the frames done and their total.
 
@@ -366,7 +386,7 @@ def super_resolve(
     middle = length // 2
     done = 0
     for t in range(total):
-        window.push(frames[t], reconstruct=False)
+        window.push(frames[t], reconstruct=False, carried=carried(t) if carried else None)
         places: list[int] = []
         if t + 1 >= min(length, total):
             size = min(length, t + 1)

@@ -285,7 +285,7 @@ def _prepare(stack: PairedStack, rule: Normalisation, settings: PatchSettings) -
     inputs = np.stack(
         [rule.normalise_input(w, s) for w, s in zip(stack.widefield, scales, strict=True)]
     )
-    target = rule.target_of(stack)
+    target = rule.learnable(rule.target_of(stack), stack.upscale)
     corners = _corners(target, stack.upscale, settings)
     if len(corners) == 0:
         raise DataError(

@@ -2,7 +2,7 @@
 
 It gives what :class:`~tisr_scope.pairs.patches.PatchSampler` gives, but its recordings are drawn
 from ``randomisation.yaml`` instead of read from disk.  Patch ``n`` of a step is a pure function of
-the seed, the step and ``n``; each recording serves a few patches that follow each other.
+the seed, the step and ``n``; each of its patches is of another recording.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from tisr_scope.pairs.patches import Batch, Draw, PatchSettings, turned
 from tisr_scope.simulated_microscope.randomisation import Conditions, draw_conditions
 from tisr_scope.simulated_microscope.recordings import simulate_cell
 
-PATCHES_OF_A_RECORDING = 3
+STEPS_OF_A_RECORDING = 6
+"""Steps in a row in which a recording gives a patch, each time another."""
 
 
 class SimulatedPatches:
@@ -81,8 +82,10 @@ class SimulatedPatches:
         return tuple(self._draw(step * self.batch_size + n) for n in range(self.batch_size))
 
     def _recording_seed(self, number: int) -> int:
-        index = number // PATCHES_OF_A_RECORDING
-        return self.seed + (index if self._count is None else number % self._count)
+        if self._count is not None:
+            return self.seed + number % self._count
+        step, place = divmod(number, self.batch_size)
+        return self.seed + place + self.batch_size * (step // STEPS_OF_A_RECORDING)
 
     def _draw(self, number: int) -> Draw:
         rng = np.random.default_rng((self.seed, number))
@@ -130,9 +133,9 @@ class SimulatedPatches:
             found = (
                 of,
                 rule.normalise_input(made.widefield, scale),
-                rule.normalise_target(made.truth, target_scale, self.upscale),
+                rule.learnable(rule.normalise_target(made.truth, target_scale), self.upscale),
             )
-            while len(self._kept) >= self.batch_size + 1:
+            while len(self._kept) >= 2 * self.batch_size:
                 self._kept.pop(next(iter(self._kept)))
             self._kept[seed] = found
         return self._kept[seed]

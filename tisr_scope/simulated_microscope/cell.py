@@ -3,15 +3,17 @@
 Emitters are imaged in planes by their distance from the focal plane, each with its own defocused
 transfer function; one between two planes is shared by them.
 
-The truth is the structure in focus as an ideal SIM of the stated optics would show it: an emitter
-out of focus counts by what is left of the transfer at half the cut-off, which is gone at 0.3 um.
-Haze, membrane and structures further away are no part of it.
+The truth is what an ideal SIM of the stated optics would show: patterns reach detail in focus only,
+so an emitter out of focus is sharp by the part that is left of the transfer at half the cut-off,
+which is gone at 0.3 um, and blurred for the rest; haze, membrane and structures further away are as
+blurred as in the wide field.
 """
 
 from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Float, Float32
+from scipy.ndimage import zoom
 
 from tisr_scope.simulated_microscope import surroundings
 from tisr_scope.simulated_microscope.cache import Cache
@@ -81,14 +83,31 @@ class Cell:
     def truth(
         self, time_s: float, transfer: Transfer, upscale: int
     ) -> Float32[np.ndarray, "fy fx"]:
-        """The structure in focus through the transfer function of an ideal reconstruction."""
+        """What an ideal reconstruction of this transfer function would show, in the same units."""
+        shown: Float32[np.ndarray, "fy fx"] = self.in_focus(time_s, transfer, upscale)
+        shown = shown + self.out_of_focus(time_s, upscale)
+        return shown
+
+    def in_focus(
+        self, time_s: float, transfer: Transfer, upscale: int
+    ) -> Float32[np.ndarray, "fy fx"]:
+        """The part of the truth that patterns reach."""
         emitters = self._near.at(time_s)
-        weight = self._weight(emitters, None) * np.float32(upscale**2)
-        if emitters.z_um is not None or self.of.focus_um or self.of.focus_drift_um:
-            height = 0 if emitters.z_um is None else emitters.z_um
-            away = np.abs(height - self.focus_um(time_s)) + np.zeros_like(weight)
-            weight = weight * np.interp(away, PLANES_UM, self._visible()).astype(np.float32)
-        return self._renderer(transfer, upscale).render(emitters.x_um, emitters.y_um, weight)
+        weight = self._weight(emitters, None) * self._sharp(emitters, time_s)
+        return self._renderer(transfer, upscale).render(
+            emitters.x_um, emitters.y_um, weight * np.float32(upscale**2)
+        )
+
+    def out_of_focus(self, time_s: float, upscale: int) -> Float32[np.ndarray, "fy fx"]:
+        """The part of the truth that stays as blurred as in the wide field."""
+        emitters = self._near.at(time_s)
+        rest = self._kept.get(None, lambda: self._surroundings(None))
+        weight = self._weight(emitters, None) * (1 - self._sharp(emitters, time_s))
+        blurred = rest + self._planes(emitters, weight, self.focus_um(time_s))
+        enlarged: Float32[np.ndarray, "fy fx"] = zoom(
+            blurred, upscale, order=3, mode="grid-mirror", grid_mode=True
+        )
+        return enlarged
 
     # ------------------------------------------------------------------------------- details
 
@@ -107,13 +126,17 @@ class Cell:
     def _otf(self, defocus_um: float) -> DefocusedOtf:
         return DefocusedOtf(self._na, self._emission_nm, float(defocus_um), self.of.spherical_rad)
 
-    def _visible(self) -> Float[np.ndarray, " plane"]:
+    def _sharp(self, emitters: Emitters, time_s: float) -> Float32[np.ndarray, " n"]:
+        """Part of each emitter's light that patterns make sharp."""
+        height = np.zeros_like(emitters.x_um) if emitters.z_um is None else emitters.z_um
+        away = np.abs(height - np.float32(self.focus_um(time_s)))
         middle = np.array(cutoff(self._na, self._emission_nm) / 2)
         planes = [DefocusedOtf(self._na, self._emission_nm, float(z)) for z in PLANES_UM]
         passed = np.array([float(otf(middle)) for otf in planes])
-        visible: Float[np.ndarray, " plane"] = np.clip(passed / passed[0], 0, None)
-        visible[PLANES_UM >= _NEAREST_FAR_UM] = 0
-        return visible
+        sharp = np.clip(passed / passed[0], 0, None)
+        sharp[PLANES_UM >= _NEAREST_FAR_UM] = 0
+        part: Float32[np.ndarray, " n"] = np.interp(away, PLANES_UM, sharp).astype(np.float32)
+        return part
 
     def _renderer(self, transfer: Transfer, upscale: int = 1) -> Renderer:
         key = (transfer, upscale)

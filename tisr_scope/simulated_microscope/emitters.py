@@ -40,6 +40,10 @@ class Labelling:
 
     density: float = 1.0
     """Structures over the usual number."""
+    bend: float = 1.0
+    """Bending of strands over the usual."""
+    labels: float = 1.0
+    """Labels on a strand over the usual number; their light together stays the same."""
     depth_um: float = 0.0
     """Standard deviation of the heights of structures, each of which also rises and falls."""
     spread: float = 0.0

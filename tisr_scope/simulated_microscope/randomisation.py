@@ -33,6 +33,8 @@ class Conditions:
 
     specimen: str = "microtubules"
     density: float = 1.0
+    bend: float = 1.0
+    label_density: float = 1.0
     depth_um: float = 0.0
     label_spread: float = 0.0
     label_patchiness: float = 0.0
@@ -65,7 +67,13 @@ class Conditions:
     def labelling(self) -> Labelling:
         """Of the structure in focus."""
         return Labelling(
-            self.density, self.depth_um, self.label_spread, self.label_patchiness, self.label_gaps
+            density=self.density,
+            bend=self.bend,
+            labels=self.label_density,
+            depth_um=self.depth_um,
+            spread=self.label_spread,
+            patchiness=self.label_patchiness,
+            gaps=self.label_gaps,
         )
 
 

@@ -193,7 +193,7 @@ def _strand(
     labelling: Labelling,
 ) -> _Strand:
     random = generator(key)
-    count = max(4, int(length * kind.emitters_per_um))
+    count = max(4, int(length * kind.emitters_per_um * labelling.labels))
     # stratified positions: even labelling without a visible period
     arc = (np.arange(count) + random.uniform(0, 1, count)) * (length / count)
     if kind.lamella_um:
@@ -206,7 +206,7 @@ def _strand(
         heading += math.pi * random.integers(2)
     direction = np.full(count, heading)
     for wavelength in (2.2 * length, 0.9 * length, 3.0):
-        share = kind.bend_rad * min(1.0, wavelength / 6.0)
+        share = labelling.bend * kind.bend_rad * min(1.0, wavelength / 6.0)
         wave = 2 * math.pi * (arc / wavelength + random.uniform())
         direction = direction + share * random.standard_normal() * np.sin(wave)
     step = np.diff(arc, prepend=0.0)
@@ -234,7 +234,7 @@ def _strand(
         normal_y=normal_y,
         arc_um=arc,
         brightness=random.gamma(1 / kind.label_variance, kind.label_variance, count)
-        * (math.exp(bundle) * _label(key, arc, labelling)),
+        * (math.exp(bundle) / labelling.labels * _label(key, arc, labelling)),
         z_um=_height(key, arc, labelling),
         modes=modes,
     )

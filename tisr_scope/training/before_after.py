@@ -124,7 +124,7 @@ def _compare(
 ) -> Comparison:
     wide = stack.widefield[level]
     inputs = rule.normalise_input(wide, rule.scale(wide, f"{stack.name}, level {level + 1}"))
-    target = rule.target_of(stack)
+    target = rule.learnable(rule.target_of(stack), stack.upscale)
     last = len(inputs) - frames
     starts = sorted({round(last * k / (FRAMES - 1)) for k in range(FRAMES)})
     centre = frames // 2

@@ -207,7 +207,12 @@ def _step(run: _Run, state: State) -> tuple[float, float]:
         seed_patch(settings.seed, state.step, fabric.global_rank * share + first)
         with average_gradients(fabric, run.model, now=first + at_once >= share):
             output = run.model(inputs)
-            value = objective(output, targets, mean_only=state.step < settings.l1_warmup_steps)
+            value = objective(
+                output,
+                targets,
+                mean_only=state.step < settings.l1_warmup_steps,
+                square_weight=settings.square_weight,
+            )
             fabric.backward(value * (at_once / share))
         # The history holds the loss of the paper, whatever is optimised, so that it is one curve.
         pairs = zip(output.detach(), targets, strict=True)

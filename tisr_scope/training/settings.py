@@ -55,6 +55,8 @@ class TrainingSettings(Frozen):
     """Memory of the averaged weights, which are the ones validated and shipped; 0 is none."""
     l1_warmup_steps: Annotated[int, Field(ge=0)] = 200
     """Steps with L1 before the Laplace likelihood of a Bayesian network."""
+    square_weight: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of the mean square error beside it: keeps the light of what is not certain."""
 
     precision: Literal["fp32", "bf16"] = "fp32"
     """Of the products; weights, averages and losses are always in single precision."""
