@@ -1,0 +1,1 @@
+"""Whether images show the light and the patterns that were commanded, from the images alone."""
