@@ -52,6 +52,7 @@ def _same(f: int) -> int:
 
 
 def slips(levels: int, frames: int) -> list[Slip]:
+    """One of each kind."""
     middle, top = frames // 2 + 1, levels - 1
     return [
         Slip("levels exchanged", lambda f: f - f % levels + top - f % levels, _same),
@@ -73,6 +74,7 @@ class Sets:
         self._patterns: dict[tuple[int, int, bool], list] = {}
 
     def patterns(self, orientations: int, phases: int, even: bool) -> list:
+        """SLM images of a run, orientation by orientation."""
         key = (orientations, phases, even)
         if key not in self._patterns:
             shape = (4 * SHAPE[0], 4 * SHAPE[1])
@@ -107,6 +109,7 @@ class Sets:
         laser: Shown = _same,
         slm: Shown = _same,
     ) -> np.ndarray:
+        """Frames of one time point in the order of exposure."""
         patterns = self.patterns(*counts, even)
         frames = len(patterns) * len(levels)
         world = World(frame_shape=SHAPE, peak_photons=peak, bleach_dose_mj=bleach_mj)
@@ -150,8 +153,10 @@ def false_alarms(sets: int, seed: int) -> dict[str, dict]:
             fringed += not even
             seen += verdict.pattern_seen and not even
             if verdict.faults and len(told) < 5:
-                told.append([str((levels, bleach, peak, counts, even, seed + n))]
-                            + [f.text for f in verdict.faults])
+                told.append(
+                    [str((levels, bleach, peak, counts, even, seed + n))]
+                    + [f.text for f in verdict.faults]
+                )
         result[specimen] = {
             "sets": sets,
             "false_alarms": alarms,
@@ -194,6 +199,7 @@ def found(sets: int, seed: int, levels: tuple[float, ...]) -> dict[str, dict[str
 
 
 def main() -> None:
+    """Run both parts and print what came out."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sets", type=int, default=100, help="clean sets of each specimen")
     parser.add_argument("--faulty", type=int, default=20, help="sets of each slip and specimen")

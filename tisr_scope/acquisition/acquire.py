@@ -26,6 +26,7 @@ from tisr_scope.acquisition.folder import (
     with_time_points,
 )
 from tisr_scope.acquisition.microscope import Microscope
+from tisr_scope.acquisition.order_watch import OrderWatch
 from tisr_scope.acquisition.preflight import check, check_space
 from tisr_scope.acquisition.safety import (
     DoseMeter,
@@ -82,6 +83,12 @@ class AcquisitionSummary(Frozen):
     """Frames with more than one pixel in a thousand at the camera's saturation."""
     flat_frames: int = 0
     """Frames in which every pixel has the same value."""
+    wrong_time_points: tuple[int, ...] = ()
+    """Time points, from 0, whose images contradict the commanded light or patterns."""
+    wrong_order: str | None = None
+    """The first contradiction in words."""
+    order_unchecked: int = 0
+    """Time points (of a channel and position) there was no time to look at: ``tisr verify``."""
 
     @property
     def frames_missing(self) -> int:
@@ -100,6 +107,7 @@ class _Counter:
         self,
         recorder: Recorder,
         ring: FrameRing | None,
+        watch: OrderWatch,
         total: int,
         done: int,
         on_frame: OnFrame | None,
@@ -108,6 +116,7 @@ class _Counter:
         self.taken = 0
         self._recorder = recorder
         self._ring = ring
+        self._watch = watch
         self._total = total
         self._done = done
         self._on_frame = on_frame
@@ -119,6 +128,7 @@ class _Counter:
         self._recorder.put(info, frame, camera)
         if self._ring is not None:
             self._ring.put(info, frame, sample_time_s(camera, info.time_s))
+        self._watch.put(info, frame, camera)
         self.taken += 1
         try:
             if self._on_frame is not None:
@@ -239,7 +249,8 @@ def _run(
         dose.charge(position, channel, spent_mj)
     recorder = Recorder(out, plan)
     ring = publish(out, plan)
-    counter = _Counter(recorder, ring, plan.exposures, len(kept), on_frame, progress)
+    watch = OrderWatch(out, plan)
+    counter = _Counter(recorder, ring, watch, plan.exposures, len(kept), on_frame, progress)
     engine = StrictEngine(
         microscope,
         plan,
@@ -263,6 +274,7 @@ def _run(
     except TisrScopeError as raised:
         error = error or raised
     withdraw(out, ring)
+    order = watch.finish(complete=error is None)
     missing = plan.exposures - len(kept) - recorder.recorded
     if error is None and missing and not cancel.is_set():
         error = MicroscopeError(
@@ -290,6 +302,9 @@ def _run(
         },
         saturated_frames=recorder.saturated,
         flat_frames=recorder.flat,
+        wrong_time_points=tuple(order.wrong_time_points),
+        wrong_order=order.wrong[0].text if order.wrong else None,
+        order_unchecked=order.unchecked,
     )
     finish_folder(out, summary.as_dict())
     if error is not None:

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from tisr_scope.cli import audit, data, learning, microscope_verbs, models, reconstruction
+from tisr_scope.cli import audit, data, files, learning, microscope_verbs, models, reconstruction
 from tisr_scope.cli.common import err
 from tisr_scope.errors import TisrScopeError
 
@@ -49,6 +49,7 @@ for verb in (
     microscope_verbs.demo,
     microscope_verbs.acquire,
     microscope_verbs.live,
+    files.verify,
     learning.infer,
     reconstruction.reconstruct,
     data.prepare,

@@ -116,8 +116,16 @@ def acquire(
             time_points=time_points,
             resume=resume,
         )
-    show_table(f"Recording {target}", summary.model_dump(exclude={"out"}, exclude_none=True))
-    if summary.reason == "failed":
+    hidden = {"out", "wrong_order", "wrong_time_points"}
+    show_table(f"Recording {target}", summary.model_dump(exclude=hidden, exclude_none=True))
+    wrong = len(summary.wrong_time_points)
+    if wrong:
+        first = f"time point {summary.wrong_time_points[0] + 1}: {summary.wrong_order}"
+        out.print(
+            f"[red]wrong[/red] the images of {wrong} time point(s) contradict what was commanded; "
+            f"{escape(first)}; 'tisr verify {escape(str(target))}' lists them all"
+        )
+    if summary.reason == "failed" or 2 * wrong > summary.time_points_complete:
         raise typer.Exit(1)
 
 

@@ -9,13 +9,14 @@ import numpy as np
 from jaxtyping import Float, UInt16
 
 from tisr_scope.order_proof.commanded import Commanded, Verdict
+from tisr_scope.order_proof.field import offset_removed
 from tisr_scope.order_proof.frame_facts import camera_faults, pixel_faults
 from tisr_scope.order_proof.fringes import measure, pattern_faults
 from tisr_scope.order_proof.level_agreement import late_levels
 from tisr_scope.order_proof.light_levels import light_faults
 
-LARGEST_FIELD = 256
-"""Pixels along each axis that are looked at: the brightest part of a larger frame."""
+CLIPPED = 0.2
+"""Share of pixels that are full in a frame, from which the rest is too little to judge by."""
 
 
 def check_time_point(
@@ -39,7 +40,10 @@ def check_time_point(
         What the camera said of each frame.
     """
     faults = list(pixel_faults(frames, commanded)) + list(camera_faults(said, commanded))
-    part = brightest_part(frames).astype(np.float32) - np.float32(commanded.offset_adu)
+    part, full = offset_removed(frames, commanded)
+    if faults or full > CLIPPED:
+        # Clipped light and frames that are none say nothing about levels and patterns.
+        return Verdict(tuple(faults), False, False)
     found, light_seen = light_faults(part, commanded)
     faults += found
     pattern_seen = False
@@ -50,15 +54,3 @@ def check_time_point(
             found = late_levels(part, commanded)
         faults += found
     return Verdict(tuple(faults), light_seen, pattern_seen)
-
-
-def brightest_part(frames: UInt16[np.ndarray, "frame y x"]) -> UInt16[np.ndarray, "frame y x"]:
-    """At most ``LARGEST_FIELD`` pixels along each axis, where most of the light is."""
-    limits = []
-    for axis in (1, 2):
-        profile = frames[-1].sum(axis=2 - axis, dtype=np.float64)
-        size = min(len(profile), LARGEST_FIELD)
-        sums = np.convolve(profile, np.ones(size), "valid")
-        first = int(sums.argmax())
-        limits.append(slice(first, first + size))
-    return frames[:, limits[0], limits[1]]

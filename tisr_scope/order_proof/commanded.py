@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
+
+from tisr_scope.running_order.run_plan import RunPlan
 
 Kind = Literal["frames", "light", "pattern", "ratio"]
 
@@ -24,8 +27,8 @@ class Commanded:
         Camera pixel in the sample.
     cutoff_per_um : float
         Of the detection OTF.
-    offset_adu : float
-        Counts without light.
+    offset_adu, saturation_adu : float
+        Counts without light, and counts of a full pixel.
     """
 
     orientations: int
@@ -35,6 +38,25 @@ class Commanded:
     pixel_um: float
     cutoff_per_um: float
     offset_adu: float
+    saturation_adu: float = 65535.0
+
+    @classmethod
+    def of_plan(cls, plan: RunPlan, channel: int) -> Commanded:
+        """What a run asks for at every time point of a channel."""
+        light, optics = plan.channels[channel], plan.profile.optics
+        period = light.pattern_period_um or math.inf
+        return cls(
+            orientations=plan.orientations,
+            phases=plan.phases,
+            powers_mw=light.powers_mw,
+            carriers=tuple((math.cos(a) / period, math.sin(a) / period) for a in plan.angles_rad),
+            pixel_um=optics.pixel_size_um,
+            cutoff_per_um=2e3
+            * optics.numerical_aperture
+            / plan.profile.channels[channel].emission_nm,
+            offset_adu=plan.profile.microscope.camera.offset_adu,
+            saturation_adu=plan.profile.microscope.camera.saturation_adu,
+        )
 
     @property
     def patterns(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -73,21 +74,20 @@ def camera_faults(said: Sequence[Mapping[str, Any]], commanded: Commanded) -> tu
         values = [_number(one.get(key)) for one in said]
         if COUNTER.search(key) and all(v is not None and v == int(v) for v in values):
             faults += _count_faults(key, [int(v) for v in values if v is not None], commanded)
+    together = _same_burst(said)
     for key in said[0]:
         values = [_number(one.get(key)) for one in said]
-        known = [v for v in values if v is not None]
-        if CLOCK.search(key) and len(known) == len(said):
-            faults += [
-                Fault(
-                    "frames",
-                    f"{commanded.place(n + 1)}: the camera's {key} runs backwards "
-                    f"({known[n]:g} to {known[n + 1]:g})",
-                    (n + 1,),
-                )
-                for n in range(len(known) - 1)
-                # A clock that starts anew with each burst starts near zero.
-                if known[n + 1] < known[n] and known[n + 1] > known[0]
-            ]
+        if not CLOCK.search(key) or None in values:
+            continue
+        faults += [
+            Fault(
+                "frames",
+                f"{commanded.place(n)}: the camera's {key} runs backwards ({before:g} to {now:g})",
+                (n,),
+            )
+            for n, (before, now) in enumerate(pairwise(v for v in values if v is not None), 1)
+            if now < before and together[n]
+        ]
     return tuple(faults)
 
 
@@ -100,12 +100,25 @@ def _count_faults(key: str, values: list[int], commanded: Commanded) -> list[Fau
     for number, step in enumerate(steps, start=1):
         if step == 1 or values[number] in (0, 1):
             continue
-        told = (
-            f"the camera's {key} goes from {values[number - 1]} to {values[number]}: "
-            + (f"{step - 1} frame(s) lost before it" if step > 1 else "a frame came twice")
+        told = f"the camera's {key} goes from {values[number - 1]} to {values[number]}: " + (
+            f"{step - 1} frame(s) lost before it" if step > 1 else "a frame came twice"
         )
         faults.append(Fault("frames", f"{commanded.place(number)}: {told}", (number,)))
     return faults
+
+
+def _same_burst(said: Sequence[Mapping[str, Any]]) -> list[bool]:
+    """Whether each frame follows the one before it in one burst: clocks may start anew with each.
+
+    Told by a counter of the camera that goes on; without one, nothing is known.
+    """
+    goes_on, restarts = [False] * len(said), [False] * len(said)
+    for key in filter(COUNTER.search, said[0]):
+        for n, (before, now) in enumerate(pairwise(_number(one.get(key)) for one in said), 1):
+            if before is not None and now is not None:
+                goes_on[n] |= now > before
+                restarts[n] |= now <= before
+    return [on and not anew for on, anew in zip(goes_on, restarts, strict=True)]
 
 
 def _number(value: Any) -> float | None:

@@ -18,9 +18,7 @@ from tisr_scope.order_proof.commanded import Commanded, Fault
 from tisr_scope.order_proof.fringes import FALSE_ALARMS, optical_transfer
 
 
-def late_levels(
-    frames: Float[np.ndarray, "frame y x"], commanded: Commanded
-) -> tuple[Fault, ...]:
+def late_levels(frames: Float[np.ndarray, "frame y x"], commanded: Commanded) -> tuple[Fault, ...]:
     """Lower levels that show the pattern before their own, offset removed."""
     patterns, levels = commanded.patterns, commanded.levels
     if levels < 2 or patterns < 2:
@@ -56,9 +54,7 @@ def _table(
     power = max(float((mean**2).sum()), 1e-30)
     scale = frames.reshape(len(frames), -1) @ mean.ravel() / power
     scale = np.maximum(scale, 1e-3 * max(float(scale.max()), 1e-9))
-    bright = (frames / scale[:, None, None]).reshape(
-        commanded.patterns, commanded.levels, *shape
-    )
+    bright = (frames / scale[:, None, None]).reshape(commanded.patterns, commanded.levels, *shape)
     top = bright[:, -1]
     seen = fft.irfft2(fft.rfft2(top) * otf**2, s=shape)
     step = np.roll(seen, 1, axis=0) - seen  # to the pattern before

@@ -5,8 +5,9 @@ light.  Levels of one pattern are compared with each other only, so neither the 
 pattern matters; what the mean cannot explain of a frame (noise, fringes, motion) is its error.
 
 Two things are proof: within a pattern, a higher level that is darker than a lower one by more than
-noise, bleaching and a laser's steadiness allow; and a pattern whose ratio between two levels is not
-that of the other patterns.  Which frames are wrong is then told by the slip that fits best.
+noise, bleaching and a laser's steadiness allow; and a pattern whose light changes from level to
+level in other steps than that of the other patterns.  Which frames are wrong is then told by the
+slip that fits best.
 """
 
 from __future__ import annotations
@@ -20,6 +21,10 @@ from tisr_scope.order_proof.slips import slips
 
 STEADY = 0.05
 """Share by which the light of a laser may vary from frame to frame."""
+MOST_BLEACHED = 0.1
+"""Share of the light that may be lost from one pattern to the next: 60 % in nine."""
+SPREADS = 8.0
+"""Robust standard deviations of all patterns by which one must be off."""
 FALSE_ALARMS = 1e-8
 """Probability that noise alone contradicts a time point."""
 
@@ -48,7 +53,8 @@ def light_faults(
     wrong = np.zeros((patterns, levels), bool)
     for a, b in pairs:
         wrong |= _reversed(light, error, a, b, z_least, lost)
-        wrong |= _unlike_the_others(light, error, a, b, z_least, powers)
+    shaped = frames.reshape(patterns, levels, *frames.shape[1:])
+    wrong |= _change_of_light(shaped, powers, z_least, lost)
     seen = light.sum(axis=1) > z_least * np.sqrt((error**2).sum(axis=1))
     if wrong.any():
         return (_named(light, error, powers, wrong, commanded),), True
@@ -88,7 +94,7 @@ def _bleached(light: Float[np.ndarray, " pattern"]) -> float:
     steps = np.subtract.outer(np.log(light), np.log(light))
     apart = np.subtract.outer(np.arange(len(light)), np.arange(len(light)))
     slope = float(np.median(steps[apart > 0] / apart[apart > 0]))
-    return float(1 - np.exp(min(slope, 0.0)))
+    return min(float(1 - np.exp(min(slope, 0.0))), MOST_BLEACHED)
 
 
 def _reversed(
@@ -100,7 +106,7 @@ def _reversed(
     lost: float,
 ) -> Bool[np.ndarray, "pattern level"]:
     """Patterns in which the higher level is the darker one."""
-    least = light[:, a] * (1 - STEADY) * (1 - min(3 * lost, 0.9))
+    least = light[:, a] * (1 - STEADY) * (1 - 3 * lost)
     short = least - light[:, b]
     proven = short > z_least * np.hypot(error[:, a], error[:, b])
     wrong = np.zeros(light.shape, bool)
@@ -108,26 +114,43 @@ def _reversed(
     return wrong
 
 
-def _unlike_the_others(
-    light: Float[np.ndarray, "pattern level"],
-    error: Float[np.ndarray, "pattern level"],
-    a: int,
-    b: int,
-    z_least: float,
+def _change_of_light(
+    frames: Float[np.ndarray, "pattern level y x"],
     powers: Float[np.ndarray, " level"],
+    z_least: float,
+    lost: float,
 ) -> Bool[np.ndarray, "pattern level"]:
-    """Patterns whose ratio between two levels is far from that of most patterns."""
-    wrong = np.zeros(light.shape, bool)
-    half = 0.5 * abs(np.log(powers[b] / powers[a]))
-    clear = (light[:, (a, b)] > z_least * error[:, (a, b)]).all(axis=1)
-    if clear.sum() < 3 or half < np.log1p(STEADY):
+    """Patterns whose light changes from level to level unlike that of most patterns.
+
+    The change from the lowest level is compared with the mean change of all patterns, as images:
+    what the sample and the pattern make of the light scales all changes of a pattern alike.
+    """
+    patterns, levels = frames.shape[:2]
+    wrong = np.zeros((patterns, levels), bool)
+    if patterns < 3:
         return wrong
-    ratio = np.log(light[clear, b] / light[clear, a])
-    spread = np.hypot(error[clear, a] / light[clear, a], error[clear, b] / light[clear, b])
-    off = np.abs(ratio - np.median(ratio)) - half > 0
-    off &= np.abs(ratio - np.median(ratio)) > z_least * spread
-    number = np.flatnonzero(clear)[off]
-    wrong[number, a] = wrong[number, b] = True
+    usable = [n for n in range(1, levels) if powers[n] / powers[0] > 1 + 4 * (STEADY + lost)]
+    share = np.zeros((patterns, len(usable)))
+    error = np.zeros_like(share)
+    for column, n in enumerate(usable):
+        change = frames[:, n] - frames[:, 0]
+        usual = change.mean(axis=0)
+        power = max(float((usual**2).sum()), 1e-30)
+        share[:, column] = (change * usual).sum(axis=(1, 2)) / power
+        rest = usual * (change - share[:, column, None, None] * usual)
+        error[:, column] = np.sqrt((rest**2).sum(axis=(1, 2))) / power
+    if not usable or np.median(1 / np.maximum(error, 1e-30)) < 2 * z_least:
+        return wrong
+    high, low = share.max(axis=1), share.min(axis=1)
+    noise = np.sqrt((error**2).sum(axis=1))
+    apart = high - low - 0.5 * np.maximum(np.abs(high), np.abs(low))
+    # How much samples and patterns make the patterns differ is seen from the patterns.
+    away = np.abs(share[:, -1] - np.median(share[:, -1]))
+    usual_spread = SPREADS * 1.4826 * float(np.median(away))
+    against = (apart > z_least * noise) | (
+        away > np.maximum(0.5, usual_spread) + z_least * error[:, -1]
+    )
+    wrong[against] = True
     return wrong
 
 
@@ -166,8 +189,11 @@ def _named(
     gain = (weight * shown * light).sum(axis=2) / (weight * shown**2).sum(axis=2)
     misfit = (weight * (light - gain[:, :, None] * shown) ** 2).clip(max=25).sum(axis=(1, 2))
     best = int(np.argmin(misfit))
-    explained = misfit[best] < 0.5 * misfit[0]
-    moved = (shown[best] != shown[0]) if explained else wrong
+    explained = bool(misfit[best] < min(0.2 * misfit[0], 2.0 * light.size))
+    moved = shown[best] != shown[0]
+    # Where few patterns are unlike the others, a slip that moves others than these is not it.
+    alone = 3 * int(wrong.any(axis=1).sum()) <= len(wrong)
+    explained &= not alone or int((moved.any(axis=1) != wrong.any(axis=1)).sum()) <= 1
     if explained:
         worst = np.flatnonzero(moved.ravel())
         told = f"laser: {known.names[best]}, "
@@ -175,7 +201,7 @@ def _named(
         worst = np.flatnonzero(wrong.ravel())
         told = "laser: "
     first = worst[0]
-    pattern, level = divmod(int(first), commanded.levels)
+    pattern = int(first) // commanded.levels
     others = ", ".join(f"{v:.3g}" for v in light[pattern] / light[pattern].max())
     asked = ", ".join(f"{v:.3g}" for v in powers / powers.max())
     text = (

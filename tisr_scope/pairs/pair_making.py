@@ -20,6 +20,8 @@ from tisr_scope.pairs.pair_quality import Limits, PairQuality, TimePoint
 from tisr_scope.pairs.pair_records import read_quality, write_quality
 from tisr_scope.pairs.pair_verdict import decide
 from tisr_scope.provenance import provenance
+from tisr_scope.recording.order_check import OrderChecker
+from tisr_scope.recording.origin import imported_from
 from tisr_scope.recording.recording import Recording
 from tisr_scope.sim.optics.otf import DetectionOtf, incoherent_otf
 from tisr_scope.sim.parameters.estimation_settings import Estimation
@@ -33,7 +35,7 @@ from tisr_scope.sim.reconstruction.reconstruct_files import (
 from tisr_scope.sim.reconstruction.widefield import widefield
 from tisr_scope.simulated_microscope.truth import is_simulated, truth_stack
 
-FORMAT = 3
+FORMAT = 4
 """Raised whenever the numbers of a pair would come out differently."""
 
 
@@ -61,8 +63,16 @@ class PairSource:
         return self.recording.frames(t, self.channel, self.position)
 
     def electrons(self, t: int) -> Float[np.ndarray, "orientation phase level y x"]:
-        """Raw frames of a time point in photo-electrons."""
+        """Raw frames of a time point in photo-electrons; zeros where it is not complete."""
+        if not self.recording.is_complete(t):
+            shape = (*self.recording.sim_shape, *self.recording.frame_shape)
+            return np.zeros(shape, np.float32)
         return self.recording.electrons(self.frames(t))
+
+    def camera(self, t: int) -> list[dict[str, Any]]:
+        """What the camera said of each frame of a time point, in the order of exposure."""
+        entries = self.recording.entries(t, self.channel, self.position)
+        return [entry.camera for entry in sorted(entries, key=lambda entry: entry.index)]
 
 
 @dataclass(frozen=True)
@@ -142,6 +152,11 @@ def _made_from(source: PairSource, settings: MakingSettings, otf: DetectionOtf) 
         "otf": asdict(otf),
         "limits": asdict(settings.limits),
         "simulated": is_simulated(source.recording),
+        "marks": [
+            [mark.t, mark.text]
+            for mark in source.recording.marks
+            if mark.concerns(mark.t, source.channel, source.position)
+        ],
     }
     plain: dict[str, Any] = json.loads(json.dumps(content))
     return plain
@@ -169,9 +184,18 @@ def _unmeasured(source: PairSource, settings: MakingSettings) -> PairQuality:
 def _measured(source: PairSource, advance: Callable[[int], None]) -> tuple[TimePoint, ...]:
     recording = source.recording
     full, pixel_nm = saturation_electrons(recording.profile), 1e3 * recording.pixel_size_um
+    checker = OrderChecker(recording.plan, source.channel, source.position)
+    # Powers of imported recordings are often ranks only, which light need not follow.
+    doubts = imported_from(recording.path) is None
     points = []
     for t in range(recording.time_points):
-        points.append(measure_time_point(t, source.electrons(t), pixel_nm, full))
+        told = [mark.text for mark in recording.faults(t, source.channel, source.position)]
+        if recording.is_complete(t):
+            frames = source.frames(t).reshape(-1, *recording.frame_shape)
+            _, marks = checker.check(t, frames, source.camera(t))
+            told += [mark.text for mark in marks if mark.bad or (doubts and mark.kind == "doubt")]
+        point = measure_time_point(t, source.electrons(t), pixel_nm, full)
+        points.append(replace(point, order_faults=tuple(dict.fromkeys(told))))
         advance(t + 1)
     return tuple(points)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from tisr_scope.errors import DataError
 
-Kind = Literal["motion", "light", "saturation", "registration", "numbers", "gap"]
+Kind = Literal["order", "motion", "light", "saturation", "registration", "numbers", "gap"]
 
 
 LIGHT_IS_FINE: tuple[Kind, ...] = ("motion", "registration", "gap")
@@ -81,6 +81,8 @@ class TimePoint:
     offset_nm, offset_error_nm : tuple of float or None
         Distance of the wide field of each level from the target, and its standard error; empty
         before there is a target.
+    order_faults : tuple of str
+        What contradicts the commanded order, or was marked while it was recorded.
     reasons : tuple of Reason
         Why the time point is not good; empty where it is.
     """
@@ -97,7 +99,13 @@ class TimePoint:
     not_finite: int = 0
     offset_nm: tuple[float | None, ...] = ()
     offset_error_nm: tuple[float | None, ...] = ()
+    order_faults: tuple[str, ...] = ()
     reasons: tuple[Reason, ...] = ()
+
+    @property
+    def usable(self) -> bool:
+        """Whether it is a time point as it was commanded, good or not."""
+        return not self.order_faults
 
     @property
     def brightness_e(self) -> float:

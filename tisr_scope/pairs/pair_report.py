@@ -36,6 +36,7 @@ KINDS: dict[Kind | None, tuple[str, str]] = {
     "saturation": ("saturated", RED),
     "registration": ("input and target apart", "#8a5aa5"),
     "numbers": ("NaN", "#3c8d5a"),
+    "order": ("order of the frames", "#7a1f1f"),
     "gap": ("good, but not used", GREY),
 }
 ROWS_PER_PAGE = 36

@@ -59,7 +59,8 @@ def decide(quality: PairQuality) -> PairQuality:
     """Judge every time point, choose the runs, and say why where nothing is left."""
     limits = quality.limits
     points = judged(quality.points, limits)
-    good = np.array([limits.keep_all or not point.reasons for point in points])
+    # Frames in another order than stated make another image, whatever one is ready to accept.
+    good = np.array([p.usable and (limits.keep_all or not p.reasons) for p in points])
     runs = runs_of(good, limits.least_frames)
     kept = {t for first, last in runs for t in range(first, last + 1)}
     alone = Reason("gap", f"fewer than {limits.least_frames} time points in a row are good here")
@@ -81,7 +82,7 @@ def decide(quality: PairQuality) -> PairQuality:
 
 
 def _reasons(point: TimePoint, limits: Limits, dark: int) -> list[Reason]:
-    told: list[Reason] = []
+    told = [Reason("order", text) for text in point.order_faults]
     if point.not_finite:
         told.append(Reason("numbers", f"{point.not_finite} pixels are NaN or infinite"))
     if dark or point.blank_frames:
@@ -106,6 +107,12 @@ def _reasons(point: TimePoint, limits: Limits, dark: int) -> list[Reason]:
 
 
 def _usual_fault(points: Sequence[TimePoint]) -> str:
-    """The first fault of the time points that most of them have."""
-    kinds = [p.reasons[0].kind for p in points if p.reasons and p.reasons[0].kind != "gap"]
-    return max(sorted(set(kinds)), key=kinds.count) if kinds else "none"
+    """The first fault of the time points that most of them have, and one of them in words."""
+    first = [p.reasons[0] for p in points if p.reasons and p.reasons[0].kind != "gap"]
+    if not first:
+        return "none"
+    kinds = [reason.kind for reason in first]
+    usual = max(sorted(set(kinds)), key=kinds.count)
+    # Of motion and noise the numbers are told for each; what is wired wrong is the same for all.
+    told = next(reason.text for reason in first if reason.kind == usual)
+    return f"order: {told}" if usual == "order" else usual

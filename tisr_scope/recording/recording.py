@@ -4,6 +4,7 @@ A recording is a folder::
 
     recording.ome.zarr   raw frames, uint16, axes t (p) c sim y x, sim = orientation, phase, level
     journal.jsonl        one line per frame that is on disk
+    marks.jsonl          one line per time point that is not good, and why (absent if none)
     profile.yaml         the profile as it was run
     provenance.json      mode, device settings, configuration, versions
     summary.json         how the run ended (absent if the process was killed)
@@ -16,6 +17,7 @@ in what has come since; what was read stays as it is.  Nothing here needs a micr
 from __future__ import annotations
 
 import json
+import math
 import zlib
 from collections.abc import Mapping
 from functools import cached_property
@@ -31,6 +33,7 @@ from tisr_scope.profiles.library import parse_profile
 from tisr_scope.profiles.schema import DeviceSetting, Profile
 from tisr_scope.recording.frame_store import ZARR_NAME, array_paths, open_array
 from tisr_scope.recording.journal import JOURNAL_NAME, JournalEntry, JournalReader
+from tisr_scope.recording.marks import Mark, read_marks
 from tisr_scope.running_order.run_plan import Mode, RunPlan
 
 
@@ -58,8 +61,11 @@ class Recording:
         Device settings applied on top of the profile's.
     journal : list of JournalEntry
         Every frame on disk, in the order of recording.
+    marks : list of Mark
+        Time points that are not good, and why.
     time_points : int
-        Complete time points on disk, counted from the first; grows with :meth:`refresh`.
+        Time points on disk, counted from the first, each complete or marked as one that never
+        will be; grows with :meth:`refresh`.
     """
 
     def __init__(
@@ -137,6 +143,24 @@ class Recording:
             self._take_in(entries or [])
         return self.time_points
 
+    # ----------------------------------------------------------------------------------- marks
+
+    def is_complete(self, t: int) -> bool:
+        """Whether a time point has every frame."""
+        return 0 <= t < self.time_points and t not in self._incomplete
+
+    def faults(self, t: int, channel: int = 0, position: int = 0) -> list[Mark]:
+        """Why a time point must not be used; empty where it is good."""
+        return [m for m in self.marks if m.bad and m.concerns(t, channel, position)]
+
+    def good_time_points(self, channel: int = 0, position: int = 0) -> list[int]:
+        """Time points that are complete and not marked as bad."""
+        return [
+            t
+            for t in range(self.time_points)
+            if self.is_complete(t) and not self.faults(t, channel, position)
+        ]
+
     # -------------------------------------------------------------------------------- numbers
 
     @property
@@ -195,14 +219,17 @@ class Recording:
     def time_s(self, t: int, channel: int = 0, position: int = 0) -> float:
         """Mean time of the frames of one complete time point, see :meth:`times_s`."""
         entries = self.entries(t, channel, position)
+        if not entries:  # lost altogether
+            return math.nan
         return float(np.mean([sample_time_s(entry.camera, entry.time_s) for entry in entries]))
 
     def interval_s(self, channel: int = 0, position: int = 0) -> float:
         """Mean measured time from one time point to the next; the planned one for a single."""
         times = self.times_s(channel, position)
-        if len(times) < 2:
+        known = np.flatnonzero(np.isfinite(times))
+        if len(known) < 2:
             return self.plan.nominal_interval_s
-        return float((times[-1] - times[0]) / (len(times) - 1))
+        return float((times[known[-1]] - times[known[0]]) / (known[-1] - known[0]))
 
     # --------------------------------------------------------------------------------- frames
 
@@ -292,20 +319,27 @@ class Recording:
 
     def _begin(self, journal: list[JournalEntry]) -> None:
         self.journal: list[JournalEntry] = []
+        self.marks: list[Mark] = []
         self.time_points = 0
         self._places: dict[tuple[int, int, int], list[JournalEntry]] = {}
         self._incomplete: dict[int, set[tuple[int, ...]]] = {}
         self._take_in(journal)
 
     def _take_in(self, entries: list[JournalEntry]) -> None:
-        """Add frames, and count the time points, from the first on, that have every frame."""
+        """Add frames, and count the time points, from the first on, that are done with."""
         self.journal.extend(entries)
         for entry in entries:
             self._places.setdefault((entry.t, entry.position, entry.channel), []).append(entry)
             self._incomplete.setdefault(entry.t, set()).add(entry.index)
+        self.marks = read_marks(self.path)
+        given_up = {mark.t for mark in self.marks if mark.kind in ("fault", "skipped")}
         expected = self.plan.exposures_per_time_point
-        while len(self._incomplete.get(self.time_points, ())) == expected:
-            del self._incomplete[self.time_points]
+        while self.time_points < self.plan.time_points:
+            here = self._incomplete.setdefault(self.time_points, set())
+            if len(here) == expected:
+                del self._incomplete[self.time_points]
+            elif self.time_points not in given_up:
+                break
             self.time_points += 1
 
     def _compare(self, frame: UInt16[np.ndarray, "y x"], entry: JournalEntry) -> None:
@@ -313,6 +347,9 @@ class Recording:
             raise self._unreadable(entry.t, f"frame {entry.index} differs from its checksum")
 
     def _require(self, t: int, channel: int, position: int) -> None:
+        if not self.is_complete(t) and 0 <= t < self.time_points:
+            why = "; ".join(mark.text for mark in self.faults(t, channel, position))
+            raise self._unreadable(t, f"it is not complete ({why})")
         for what, value, count in (
             ("complete time point", t, self.time_points),
             ("channel", channel, len(self.channels)),

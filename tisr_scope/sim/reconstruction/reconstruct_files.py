@@ -7,6 +7,7 @@ For each channel and position a folder receives ``<name>_widefield.ome.tif``,
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,11 +17,12 @@ import numpy as np
 import tifffile
 from jaxtyping import Float, Num
 
-from tisr_scope.errors import DataError
+from tisr_scope.errors import DataError, ReconstructionError
 from tisr_scope.formats.biotisr import fold_raw, read_mrc
 from tisr_scope.formats.ome_tiff import write_series
 from tisr_scope.profiles.schema import Profile
 from tisr_scope.provenance import provenance, write_json
+from tisr_scope.recording.order_check import unusable_time_points
 from tisr_scope.recording.recording import Recording
 from tisr_scope.sim.optics.otf import DetectionOtf, incoherent_otf, measured_otf
 from tisr_scope.sim.parameters.estimate import SimParameters, nominal_carriers
@@ -165,11 +167,11 @@ def reconstruct_recording(
         if progress:
             progress(done, len(jobs))
         name = recording.plan.place_name(channel, position)
+        left_out = unusable_time_points(recording, channel, position)
+        times = [t for t in range(recording.time_points) if t not in left_out]
+        _tell(left_out, times, recording)
         frames = np.stack(
-            [
-                recording.electrons(recording.frames(t, channel, position)[:, :, -1])
-                for t in range(recording.time_points)
-            ]
+            [recording.electrons(recording.frames(t, channel, position)[:, :, -1]) for t in times]
         )
         background = (estimation or Estimation()).background or 0.0
         frames -= np.float32(background)
@@ -188,7 +190,12 @@ def reconstruct_recording(
             device=device,
             where=f"{recording.path}, {name}",
         )
-        about = {"source": str(recording.path), "intensity_unit": "photo-electrons"}
+        about = {
+            "source": str(recording.path),
+            "intensity_unit": "photo-electrons",
+            "time_points": times,
+            "left_out": {str(t): text for t, text in left_out.items()},
+        }
         interval = recording.interval_s(channel, position)
         title = f"{recording.name}, {name}"
         files.append(_write(out, name, result, otf, interval, title, about, settings))
@@ -354,6 +361,21 @@ def new_folder(out: Path) -> None:
             remedy="name a new one, or move the old images away",
         )
     out.mkdir(parents=True, exist_ok=True)
+
+
+def _tell(left_out: dict[int, str], times: list[int], recording: Recording) -> None:
+    """Warn of time points that are left out; refuse where nothing is left."""
+    if not left_out:
+        return
+    first, text = next(iter(left_out.items()))
+    told = f"time point {first + 1}: {text}"
+    if not times:
+        raise ReconstructionError(
+            f"none of {len(left_out)} time points is as it was commanded; {told}",
+            where=str(recording.path),
+            remedy="look at 'tisr verify' for all of them, mend wiring or profile, record again",
+        )
+    warnings.warn(f"{len(left_out)} time points are left out; {told}", stacklevel=3)
 
 
 def _write(
