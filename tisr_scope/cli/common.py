@@ -49,7 +49,11 @@ RefinePhasesOption = Annotated[
     bool, typer.Option("--refine-phases", help="Measure the phase of every frame.")
 ]
 CorrectDriftOption = Annotated[
-    bool, typer.Option("--correct-drift", help="Move the orientations back onto the first one.")
+    bool | None,
+    typer.Option(
+        "--correct-drift/--no-correct-drift",
+        help="Move the orientations back onto the first one [default: where it is beyond doubt].",
+    ),
 ]
 ThreadsOption = Annotated[
     int | None, typer.Option(min=1, help="CPU threads of the network [default: all].")
@@ -136,3 +140,11 @@ def show_table(title: str, rows: Mapping[str, Any]) -> None:
         shown = f"{value:.4g}" if isinstance(value, float) else str(value)
         table.add_row(key.replace("_", " "), escape(shown))
     out.print(table)
+
+
+def decimals(text: str | None, option: str) -> tuple[float, ...]:
+    """Numbers of a list such as ``1,5,25``."""
+    try:
+        return tuple(float(part) for part in (text or "").split(",") if part.strip())
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is no list like 1,5,25", param_hint=option) from error
