@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -37,6 +37,13 @@ SetOption = Annotated[
 ModeOption = Annotated[
     Literal["paired", "timelapse"],
     typer.Option(help="Running order for pairs, or low-light time-lapse."),
+]
+ShowOption = Annotated[
+    Literal["centre", "central-3", "central-5", "central-7", "newest"],
+    typer.Option(
+        help="Frames of each window that become results: the centre one (best), several central "
+        "ones (faster), or the newest (no delay)."
+    ),
 ]
 DeviceOption = Annotated[str, typer.Option(help="Where the network runs: cpu, cuda, cuda:1.")]
 WienerOption = Annotated[
@@ -111,6 +118,15 @@ def tell_pair_quality(pairs: Path, *, kept: bool = False) -> None:
             out.print(escape(f"{entry['source']}: {entry['remarks']}"), highlight=False)
     for entry in summary["rejected"]:
         out.print(escape(f"{entry['source']}: no pair: {entry['reason']}"), highlight=False)
+
+
+def tell_findings(findings: Sequence[Mapping[str, Any]]) -> None:
+    """Print what was found wrong with frames."""
+    for one in findings[:MOST_LISTED]:
+        action = ", left out" if one["left_out"] else ""
+        out.print(escape(f"time point {one['t'] + 1}: {one['text']}{action}"), highlight=False)
+    if len(findings) > MOST_LISTED:
+        out.print(f"and {len(findings) - MOST_LISTED} more in summary.json")
 
 
 def parsed_settings(assignments: list[str] | None) -> tuple[DeviceSetting, ...]:
