@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +16,7 @@ from tisr_scope.bundles.optics_domain import KnownOptics, optics_differ
 from tisr_scope.confidence.calibration import Calibration, IntervalCalibration, Use
 from tisr_scope.confidence.calibration_report import card_text, write_report
 from tisr_scope.confidence.fine_tuning import Interval, Judgement
+from tisr_scope.confidence.input_domain import InputDomain, measure_blocks
 from tisr_scope.confidence.iterative_fine_tuning import (
     CalibrationResult,
     CalibrationSettings,
@@ -102,7 +103,9 @@ def calibrate(
     chosen = settings or CalibrationSettings()
     source = load_bundle(bundle)
     parts = load_subsets(pairs, channel)
-    optics = _optics(source, [pair for part in parts.values() for pair in part])
+    pairs_of = [pair for part in parts.values() for pair in part]
+    optics = _optics(source, pairs_of)
+    _refuse_trained(source, parts)
     result = calibrate_network(
         source.network(torch.device(device)),
         parts["train"],
@@ -141,6 +144,7 @@ def calibrate(
         fine_tuning=chosen.fine_tuning,
         psnr_validation=_psnr(result.validation),
         psnr_test=None if result.test is None else _psnr(result.test),
+        domain=pairs_domain(pairs_of, level, optics),
         recordings={subset: tuple(p.name for p in part) for subset, part in parts.items()},
         seed=chosen.seed,
         created_utc=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -149,6 +153,33 @@ def calibrate(
     write_calibration(out, calibration.model_dump(mode="json"))
     figure = write_report(out, result, chosen)
     return CalibrationReport(out, calibration, result, figure)
+
+
+def pairs_domain(
+    pairs: Sequence[PairedStack], level: int, optics: KnownOptics
+) -> InputDomain | None:
+    """Light, background, noise and sharpness of the recordings of pairs; None of a single one."""
+    blocks: dict[str, list[dict[str, float]]] = {}
+    for pair in pairs:
+        stack = pair.widefield[level]
+        found = measure_blocks(stack.__getitem__, len(stack), optics)
+        blocks.setdefault(pair.name, []).extend(measures for _, measures in found)
+    return InputDomain.of(blocks) if sum(map(bool, blocks.values())) > 1 else None
+
+
+def _refuse_trained(source: Bundle, parts: Mapping[Subset, Sequence[PairedStack]]) -> None:
+    """No recording may judge a model that learned from it."""
+    learned = source.training.get("recordings") or {}
+    for subset, seen in (("validation", ("train",)), ("test", ("train", "validation"))):
+        known = {name for part in seen for name in learned.get(part) or ()}
+        for pair in parts[subset]:  # type: ignore[index]
+            if pair.name in known:
+                raise CalibrationError(
+                    f"the model was trained with this recording, it cannot be one of the {subset} "
+                    "recordings of its calibration",
+                    where=pair.name,
+                    remedy="split as in the training, or calibrate with other recordings",
+                )
 
 
 def _optics(source: Bundle, pairs: Sequence[PairedStack]) -> KnownOptics:

@@ -20,9 +20,9 @@ from tisr_scope.bundles.bundle import Bundle
 from tisr_scope.bundles.optics_domain import KnownOptics, optics_differ, optics_unknown
 from tisr_scope.confidence.credible_interval import EPSILON, GAMMA, confidence, half_width
 from tisr_scope.confidence.fine_tuning import FineTuning, Interval
+from tisr_scope.confidence.input_domain import InputDomain
 from tisr_scope.confidence.recalibration import RecalibrationMap
 from tisr_scope.errors import CalibrationError
-from tisr_scope.networks.config import Shown
 from tisr_scope.normalise import Normalisation
 from tisr_scope.profiles.schema import Frozen, Positive
 
@@ -42,7 +42,7 @@ class Use(Frozen):
     weights: str
     """Hash of the weights."""
     normalisation: Normalisation
-    emitted: Shown = "centre"
+    emitted: Literal["centre", "central3", "newest"] = "centre"
     """Which frame of the window is shown."""
     passes: Annotated[int, Field(ge=1)] = 6
     """Monte Carlo passes M."""
@@ -88,6 +88,8 @@ class Calibration(Frozen):
     psnr_validation: tuple[float, float]
     """Before and after, against the target, in dB."""
     psnr_test: tuple[float, float] | None
+    domain: InputDomain | None = None
+    """What the frames of its recordings show; None in calibrations of earlier versions."""
     recordings: dict[Literal["train", "validation", "test"], tuple[str, ...]]
     seed: int
     created_utc: str
@@ -96,6 +98,12 @@ class Calibration(Frozen):
     def matches(self, use: Use) -> list[str]:
         """Reasons why the calibration is not valid for a use; empty where it is."""
         mine, reasons = self.use, []
+        if self.domain is None:
+            reasons.append(
+                "the calibration does not say for which light, background and sharpness it is valid"
+            )
+        if self.psnr_test is None:
+            reasons.append("no recordings kept apart have tested the calibration")
         if use.weights != mine.weights:
             reasons.append("the weights are not the calibrated ones")
         if use.normalisation != mine.normalisation:

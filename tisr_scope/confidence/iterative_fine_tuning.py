@@ -175,8 +175,6 @@ def calibrate_network(
     k, notes = _choose(search, {at: found for at, (_, found) in tried.items()}, before, chosen)
     tuned, after = (network, before) if k is None else tried[k]
     maps = _recalibration(before, after, chosen.post_hoc, len(chosen.intervals))
-    if any(maps):
-        notes.append("a monotone recalibration map fitted on validation recordings is applied")
     result_validation: dict[Stage, Judgement] = {
         "before": before,
         "fine-tuned": after,
@@ -185,14 +183,23 @@ def calibrate_network(
     tick()
     result_test: dict[Stage, Judgement] | None = None
     if testing:
+        plain, mapped = judged(tuned, testing), judged(tuned, testing, maps)
+        helps = [mapped.error(n) < plain.error(n) for n in range(len(maps))]
+        if any(one is not None and not good for one, good in zip(maps, helps, strict=True)):
+            notes.append("a map that did not help on the test recordings was left out")
+            maps = tuple(one if good else None for one, good in zip(maps, helps, strict=True))
+            mapped = judged(tuned, testing, maps)
+            result_validation["recalibrated"] = judged(tuned, validating, maps)
         result_test = {
             "before": judged(network, testing),
-            "fine-tuned": judged(tuned, testing),
-            "recalibrated": judged(tuned, testing, maps),
+            "fine-tuned": plain,
+            "recalibrated": mapped,
         }
     else:
         notes.append("no test recordings: the errors are those of the validation recordings")
     tick()
+    if any(maps):
+        notes.append("a monotone recalibration map fitted on validation recordings is applied")
     scales = [part.input_scale for part in (*training, *validating)]
     return CalibrationResult(
         network=tuned,

@@ -27,6 +27,7 @@ from tisr_scope.confidence.calibration import (
 from tisr_scope.confidence.credible_interval import half_width
 from tisr_scope.confidence.expected_calibration_error import Reliability, inside_interval
 from tisr_scope.confidence.fine_tuning import FINE_BINS
+from tisr_scope.confidence.input_domain import first_objection
 from tisr_scope.errors import DataError
 from tisr_scope.evaluation.cases import Case, Subset, find_cases
 from tisr_scope.evaluation.evaluation_figures import MontageRow
@@ -127,7 +128,7 @@ def evaluate(
     pixel_um, total, done = 0.0, len(cases) * len(loaded), 0
     for load in cases:
         case = load()
-        _check(case, loaded, upscale, mixed)
+        _check(case, loaded, upscale, mixed, subset)
         chosen = slice(WINDOW // 2, len(case.widefield) - WINDOW // 2)
         references = {}
         if case.target is not None:
@@ -209,7 +210,12 @@ def _alike(models: Sequence[_Model], mixed: bool) -> int:
     return int(first.bundle.config.upscale)
 
 
-def _check(case: Case, models: Sequence[_Model], upscale: int, mixed: bool) -> None:
+def trained_on(bundle: Bundle) -> frozenset[str]:
+    """Names of the recordings that a model learned from."""
+    return frozenset((bundle.training.get("recordings") or {}).get("train") or ())
+
+
+def _check(case: Case, models: Sequence[_Model], upscale: int, mixed: bool, subset: Subset) -> None:
     if len(case.widefield) < WINDOW:
         raise DataError(
             f"{len(case.widefield)} time points are less than a window of {WINDOW}",
@@ -223,6 +229,12 @@ def _check(case: Case, models: Sequence[_Model], upscale: int, mixed: bool) -> N
             remedy=f"choose models of upscale {case.upscale}, or prepare other targets",
         )
     for model in models:
+        if subset == "test" and case.recording in trained_on(model.bundle):
+            raise DataError(
+                f"{model.name} was trained with this recording, which can tell nothing of it",
+                where=str(case.where),
+                remedy="evaluate other recordings; --subset train shows those it learned from",
+            )
         if mixed or model.bundle.optics is None:
             continue
         different = optics_differ(case, model.bundle.optics, "trained at")
@@ -259,10 +271,16 @@ def _predict(model: _Model, case: Case, level: int, passes: int, seed: int) -> _
         reasons = (
             ["the model holds no calibration"] if not calibration else calibration.matches(use)
         )
+        if calibration is not None and calibration.domain is not None:
+            stack, known = case.widefield, KnownOptics.of(case)
+            outside = first_objection(calibration.domain, stack.__getitem__, len(stack), known)
+            reasons = [*reasons, *(outside[1] if outside else ())]
+        if case.recording in trained_on(model.bundle):
+            reasons = [*reasons, "the model was trained with this recording"]
         found.uncalibrated = tuple(reasons)
         calibration = None if reasons else calibration
     window = SlidingWindow(
-        model.network, passes=passes if bayesian else 1, shown="centre", seed=seed
+        model.network, passes=passes if bayesian else 1, emit="centre", seed=seed
     )
     carried = rule.carried(case.widefield, scale, model.bundle.config.upscale)
     for t, frame in enumerate(frames):
