@@ -17,6 +17,10 @@ from scipy.special import erfcinv
 from tisr_scope.order_proof.commanded import Commanded, Fault
 from tisr_scope.order_proof.fringes import FALSE_ALARMS, optical_transfer
 
+LEAST_BEYOND = 0.35
+"""Of the way, beyond the middle, on average: samples that move pull a frame up to a quarter, for
+the pattern before was exposed nearer in time than its own at the highest level."""
+
 
 def late_levels(frames: Float[np.ndarray, "frame y x"], commanded: Commanded) -> tuple[Fault, ...]:
     """Lower levels that show the pattern before their own, offset removed."""
@@ -30,6 +34,8 @@ def late_levels(frames: Float[np.ndarray, "frame y x"], commanded: Commanded) ->
         lag = excess[::-1, :behind].sum(axis=1).cumsum()[::-1]
         noise = variance[::-1, :behind].sum(axis=1).cumsum()[::-1]
         z = lag / np.sqrt(np.maximum(noise, 1e-30))
+        frames_late = behind * np.arange(patterns, 0, -1)
+        z = np.where(lag > LEAST_BEYOND * frames_late, z, 0.0)
         start = int(np.argmax(z))
         best = max(best, (float(z[start]), behind, start))
     z, behind, start = best

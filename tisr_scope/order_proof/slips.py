@@ -40,7 +40,8 @@ def slips(patterns: int, levels: int, *, exchanges: bool) -> Slips:
     patterns, levels : int
         Exposures of a time point, level fastest.
     exchanges : bool
-        Whether levels may be exchanged, the same way in every pattern.
+        Whether levels may be exchanged, the same way in every pattern, or stand still.  Patterns
+        cannot be told to: what an unmoving sample adds to every frame looks the same.
     """
     frames = patterns * levels
     order = np.arange(frames)
@@ -53,10 +54,10 @@ def slips(patterns: int, levels: int, *, exchanges: bool) -> Slips:
             lost = _steps(behind, "lost") if start else f"begins {behind} frame(s) late"
             more = _steps(behind, "too many") if start else f"begins {behind} frame(s) early"
             names += [lost, more]
-    for start in range(frames - 1):
-        rows.append(np.minimum(order, start))
-        names.append("stands still")
     if exchanges:
+        for start in range(frames - 1):
+            rows.append(np.minimum(order, start))
+            names.append("stands still")
         level = order % levels
         for other in list(permutations(range(levels)))[1:]:
             rows.append(order - level + np.array(other)[level])
