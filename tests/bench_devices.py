@@ -7,6 +7,7 @@ Faults are switched on through the ``Bench`` device's property ``Fault``.
 
 from __future__ import annotations
 
+import ctypes
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -47,6 +48,7 @@ class Bench:
         self.upload_s = 0.0
         self.armed: list[Callable[[], None]] = []
         self.lit_while_moving = False
+        self.hung_at = 0.0
         self.log: list[tuple[str, float]] = []
         """Every change of light and everything that moves, in order."""
         self.light_mj = 0.0
@@ -61,8 +63,18 @@ class Bench:
         self._since = now
         self.log.append((what, value))
 
+    def may_hang(self, what: str) -> None:
+        """Never return, as a driver may, if that is the fault; nothing in Python ends it."""
+        if self.fault == f"hang {what}" and self.frames >= self.fault_frame:
+            self.hung_at = time.perf_counter()
+            library = ctypes.CDLL(None)
+            mutex = ctypes.create_string_buffer(64)
+            library.pthread_mutex_lock(mutex)
+            library.pthread_mutex_lock(mutex)
+
     def moves(self, what: str) -> None:
         """Something moves that must not move in the light."""
+        self.may_hang(what)
         self.note(what)
         if any(self.powers.values()):
             self.lit_while_moving = True
@@ -187,6 +199,7 @@ def _laser(line: str, sequence: int) -> type[_Laser]:
 
         @power.setter
         def _set_power(self, value: float) -> None:
+            self.bench.may_hang("laser")
             if self.bench.fault == "laser refuses" and float(value) > 0:
                 raise RuntimeError("interlock is open")
             if self.bench.fault == "laser stuck" and self.bench.frames > 2:
@@ -235,6 +248,7 @@ class Shutter(ShutterDevice):
         return self.bench.shutter
 
     def set_open(self, open: bool) -> None:
+        self.bench.may_hang("shutter")
         if self.bench.fault == "shutter stuck" and open:
             raise RuntimeError("shutter does not move")
         if self.bench.fault == "shutter ignores" and not open:
@@ -347,6 +361,7 @@ class Camera(CameraDevice):
         self, get_buffer: Callable[[Sequence[int], DTypeLike], np.ndarray]
     ) -> Mapping[str, object]:
         bench = self.bench
+        bench.may_hang("camera")
         due = bench.frames == bench.fault_frame
         if bench.fault == "snap fails" and due:
             raise RuntimeError("camera cable is loose")

@@ -185,16 +185,16 @@ def _listen(ours: socket.socket) -> None:
                 _requests.heard += 1
                 if _requests.heard == 1:
                     _requests.stop_all()
-                elif _ends_at_once(number) and _requests.lit():
+                elif _ends_at_once(number):
                     _requests.darken()
                     threading.Thread(target=_end, args=(number,), daemon=True).start()
 
 
 def _end(number: int) -> None:
-    """End the process unless its runs end within the grace."""
+    """End the process unless its runs end, or its main thread hears the signal, in the grace."""
     deadline = time.monotonic() + GRACE_S
     while time.monotonic() < deadline:
-        if not _requests.lit():
+        if not _requests.lit() and _requests.handled > 1:
             return
         time.sleep(0.02)
     with contextlib.suppress(Exception):

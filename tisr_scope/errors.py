@@ -7,6 +7,7 @@
     ├── MicroscopeError              the hardware, real or simulated
     │   ├── DeviceMissing            a device the profile names is not loaded
     │   ├── PresetMissing            a configuration group or preset is not there
+    │   ├── DeviceTimeout            a device that did not answer in time
     │   ├── LightLimitExceeded       more light than the profile allows
     │   └── BufferOverflow           frames arrived faster than they were taken
     ├── RecordingError               a recording that cannot be written or read
@@ -67,6 +68,10 @@ class DeviceMissing(MicroscopeError):
 
 class PresetMissing(MicroscopeError):
     """A configuration group or preset that the profile names is not there."""
+
+
+class DeviceTimeout(MicroscopeError):
+    """A device did not answer in time."""
 
 
 class LightLimitExceeded(MicroscopeError):

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from tisr_scope.acquisition.folder import (
     started_at,
     with_time_points,
 )
+from tisr_scope.acquisition.light import LightLocked
 from tisr_scope.acquisition.microscope import Microscope
 from tisr_scope.acquisition.order_watch import OrderWatch
 from tisr_scope.acquisition.preflight import check, check_space
@@ -35,7 +37,9 @@ from tisr_scope.acquisition.safety import (
     light_off_afterwards,
     spent_light,
 )
+from tisr_scope.acquisition.watchdog import end_process
 from tisr_scope.errors import (
+    DeviceTimeout,
     LightLimitExceeded,
     MicroscopeError,
     RecordingError,
@@ -53,6 +57,10 @@ __all__ = ["AcquisitionSummary", "Ending", "acquire", "default_folder", "with_ti
 
 OnFrame = Callable[[FrameInfo, UInt16[np.ndarray, "y x"]], None]
 Progress = Callable[[int, int], None]
+
+
+LAST_WORDS_S = 3.0
+"""How long the files may take to close when a device does not answer."""
 
 
 class Ending(StrEnum):
@@ -89,6 +97,8 @@ class AcquisitionSummary(Frozen):
     """The first contradiction in words."""
     order_unchecked: int = 0
     """Time points (of a channel and position) there was no time to look at: ``tisr verify``."""
+    light_unverified: tuple[str, ...] = ()
+    """What was told to go dark and cannot be asked whether it is."""
 
     @property
     def frames_missing(self) -> int:
@@ -262,54 +272,77 @@ def _run(
     )
     first = len(kept) // plan.exposures_per_time_point
     begun = time.perf_counter()
+    light = microscope.light
+
+    def conclude(error: BaseException | None) -> tuple[AcquisitionSummary, BaseException | None]:
+        """Close the files and write down how the run ended."""
+        duration = time.perf_counter() - begun
+        try:
+            recorder.close()
+        except TisrScopeError as raised:
+            error = error or raised
+        withdraw(out, ring)
+        if isinstance(error, LightLocked) and cancel.is_set():
+            error = None
+        order = watch.finish(complete=error is None)
+        missing = plan.exposures - len(kept) - recorder.recorded
+        if error is None and missing and not cancel.is_set():
+            error = MicroscopeError(
+                f"the run ended with {missing} of {plan.exposures} frames missing",
+                where=str(out),
+                remedy="go on with --resume; report this if it happens again",
+            )
+        if isinstance(error, KeyboardInterrupt) or (error is None and missing):
+            reason = Ending.CANCELLED
+        else:
+            reason = Ending.COMPLETED if error is None else Ending.FAILED
+        summary = AcquisitionSummary(
+            out=str(out),
+            mode=plan.mode,
+            reason=reason,
+            error=None if error is None else str(error) or type(error).__name__,
+            frames_expected=plan.exposures,
+            frames_recorded=len(kept) + recorder.recorded,
+            time_points_complete=(len(kept) + recorder.recorded) // plan.exposures_per_time_point,
+            duration_s=round(duration, 3),
+            frames_per_s=round(recorder.recorded / duration, 2) if duration else 0.0,
+            dose_mj={
+                channel.name: max(dose.spent(p, c) for p in range(plan.positions))
+                for c, channel in enumerate(plan.channels)
+            },
+            saturated_frames=recorder.saturated,
+            flat_frames=recorder.flat,
+            wrong_time_points=tuple(order.wrong_time_points),
+            wrong_order=order.wrong[0].text if order.wrong else None,
+            order_unchecked=order.unchecked,
+            light_unverified=tuple(sorted(light.unverified)),
+        )
+        finish_folder(out, summary.as_dict())
+        return summary, error
+
     error: BaseException | None = None
     try:
-        with light_off_afterwards(microscope.all_off, cancel, microscope.light.lock_dark):
+        with (
+            microscope.watchdog.looking(
+                light.shines, light.lock_dark, partial(_die, conclude), cancel
+            ),
+            light_off_afterwards(microscope.all_off, cancel, light.lock_dark),
+        ):
             _play(microscope, engine, plan, first, cancel)
     except BaseException as raised:
         error = raised
-    duration = time.perf_counter() - begun
-    try:
-        recorder.close()
-    except TisrScopeError as raised:
-        error = error or raised
-    withdraw(out, ring)
-    order = watch.finish(complete=error is None)
-    missing = plan.exposures - len(kept) - recorder.recorded
-    if error is None and missing and not cancel.is_set():
-        error = MicroscopeError(
-            f"the run ended with {missing} of {plan.exposures} frames missing",
-            where=str(out),
-            remedy="go on with --resume; report this if it happens again",
-        )
-    if isinstance(error, KeyboardInterrupt) or (error is None and missing):
-        reason = Ending.CANCELLED
-    else:
-        reason = Ending.COMPLETED if error is None else Ending.FAILED
-    summary = AcquisitionSummary(
-        out=str(out),
-        mode=plan.mode,
-        reason=reason,
-        error=None if error is None else str(error) or type(error).__name__,
-        frames_expected=plan.exposures,
-        frames_recorded=len(kept) + recorder.recorded,
-        time_points_complete=(len(kept) + recorder.recorded) // plan.exposures_per_time_point,
-        duration_s=round(duration, 3),
-        frames_per_s=round(recorder.recorded / duration, 2) if duration else 0.0,
-        dose_mj={
-            channel.name: max(dose.spent(p, c) for p in range(plan.positions))
-            for c, channel in enumerate(plan.channels)
-        },
-        saturated_frames=recorder.saturated,
-        flat_frames=recorder.flat,
-        wrong_time_points=tuple(order.wrong_time_points),
-        wrong_order=order.wrong[0].text if order.wrong else None,
-        order_unchecked=order.unchecked,
-    )
-    finish_folder(out, summary.as_dict())
+    summary, error = conclude(error)
     if error is not None:
         raise _as_ours(error)
     return summary
+
+
+def _die(conclude: Callable[[BaseException], object], reason: str) -> None:
+    """End the process, its files closed if they can be."""
+    last = threading.Thread(target=conclude, args=(DeviceTimeout(reason),), daemon=True)
+    last.start()
+    last.join(LAST_WORDS_S)
+    end_process(reason)
 
 
 def _play(

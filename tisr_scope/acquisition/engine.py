@@ -21,18 +21,18 @@ from pymmcore_plus.mda import MDAEngine
 from pymmcore_plus.metadata import FrameMetaV1
 from useq import MDAEvent, MDASequence
 
+from tisr_scope.acquisition.burst_run import BurstRun
 from tisr_scope.acquisition.bursts import Steppable, merge
-from tisr_scope.acquisition.light_meter import BurstLight
-from tisr_scope.acquisition.microscope import Microscope, SampleClock
+from tisr_scope.acquisition.core import SampleClock
+from tisr_scope.acquisition.microscope import Microscope
 from tisr_scope.acquisition.safety import DoseMeter
-from tisr_scope.errors import BufferOverflow, MicroscopeError
+from tisr_scope.errors import MicroscopeError
 from tisr_scope.profiles.schema import PresetPatterns
 from tisr_scope.recording.journal import JournalEntry
 from tisr_scope.running_order.run_plan import FrameInfo, RunPlan
 
 Deliver = Callable[[FrameInfo, UInt16[np.ndarray, "y x"], dict[str, Any]], None]
 Payload = tuple[np.ndarray, MDAEvent, FrameMetaV1]
-_POLL_S = 0.0005
 
 
 class StrictEngine(MDAEngine):
@@ -74,6 +74,7 @@ class StrictEngine(MDAEngine):
         self._light = microscope.light
         self._deliver = deliver
         self._cancel = cancel
+        self._burst: BurstRun | None = None
         self._exposed: tuple[int, int] | None = None
         self._clock_zero = time.perf_counter()
         self._sample_clock: SampleClock | None = None
@@ -146,7 +147,9 @@ class StrictEngine(MDAEngine):
     def exec_event(self, event: MDAEvent) -> Iterator[Payload]:
         """Expose, check and hand over each frame of an event."""
         if isinstance(event, SequencedEvent):
-            yield from self._burst(event)
+            assert self._burst is not None  # armed in setup_event
+            for member, frame, metadata in self._burst.frames():
+                yield self._hand_over(member, frame, metadata)
         else:
             frame, metadata = self._microscope.snap()
             if self._moves_next(event):
@@ -240,113 +243,18 @@ class StrictEngine(MDAEngine):
             self._microscope.set_exposure(event.exposure)
             self._exposure = event.exposure
 
+    def _arm(self, event: SequencedEvent) -> None:
+        self._burst = BurstRun(self._microscope, event, self._cancel)
+        self._burst.arm()
+        for key in event.property_sequences:
+            self._values.pop(key, None)
+        if event.slm_sequence:
+            self._shown = None
+
     def _gated_mj(self, event: MDAEvent) -> float:
         """Energy of an exposure from lasers that the camera gates in hardware."""
         lit = [p for key, p in self._powers(event) if self._light.lasers[key].gated]
         return sum(lit) * float(event.exposure or 0.0) / 1e3
-
-    # --------------------------------------------------------------------------------- bursts
-
-    def _arm(self, event: SequencedEvent) -> None:
-        """Load and arm everything that steps, in the dark."""
-        core = self._microscope.core
-        self._light.dark()
-        try:
-            for (device, prop), values in event.property_sequences.items():
-                laser = self._light.lasers.get((device, prop))
-                if laser is not None:
-                    self._light.armed((device, prop))
-                    values = [f"{laser.value_of(float(v)):g}" for v in values]
-                core.loadPropertySequence(device, prop, values)
-            if event.slm_sequence:
-                core.loadSLMSequence(core.getSLMDevice(), list(event.slm_sequence))
-            for device, prop in event.property_sequences:
-                self._values.pop((device, prop), None)
-                core.startPropertySequence(device, prop)
-            if event.slm_sequence:
-                self._shown = None
-                core.startSLMSequence(core.getSLMDevice())
-        except Exception as error:
-            raise MicroscopeError(
-                f"a burst of {len(event.events)} exposures cannot be armed: {error}",
-                where=self._microscope.config,
-                remedy="check the trigger wiring, or record with --no-bursts",
-            ) from error
-
-    def _burst_light(self, event: SequencedEvent) -> BurstLight:
-        """Counts the light of the lasers that the trigger steps."""
-        lasers = self._light.lasers
-        stepped = {k for k in event.property_sequences if k in lasers and not lasers[k].gated}
-        powers = [
-            sum(power for key, power in self._powers(one) if key in stepped) for one in event.events
-        ]
-        return BurstLight(self._light.meter, powers, float(event.exposure or 0.0) / 1e3)
-
-    def _disarm(self, event: SequencedEvent) -> None:
-        core = self._microscope.core
-        for device, prop in event.property_sequences:
-            core.stopPropertySequence(device, prop)
-        if event.slm_sequence:
-            core.stopSLMSequence(core.getSLMDevice())
-
-    def _burst(self, event: SequencedEvent) -> Iterator[Payload]:
-        """Take the frames of a burst; after a cancel, those already exposed are still taken.
-
-        It is dark as soon as the last exposure is over, before its frame is handed over.
-        """
-        core = self._microscope.core
-        light = self._burst_light(event)
-        wanted = len(event.events)
-        taken = 0
-        lit = True
-
-        def end(exposed: int) -> None:
-            nonlocal lit
-            if lit:
-                lit, over = False, self._light.meter.clock()
-                self._disarm(event)
-                self._light.dark()
-                light.end(exposed, over)
-
-        core.startSequenceAcquisition(wanted, 0, True)
-        deadline = time.monotonic() + self._initial_timeout(event)
-        try:
-            while taken < wanted:
-                running = core.isSequenceRunning()
-                waiting = core.getRemainingImageCount()
-                if not running:
-                    end(taken + waiting)
-                if not waiting:
-                    if not running or time.monotonic() > deadline:
-                        break
-                    time.sleep(_POLL_S)
-                    continue
-                frame, metadata = core.pop_frame()
-                light.frame()
-                taken += 1
-                if self._cancel.is_set() and running:
-                    core.stopSequenceAcquisition()
-                    end(taken + core.getRemainingImageCount())
-                if taken == wanted:
-                    end(taken)
-                yield self._hand_over(event.events[taken - 1], frame, metadata)
-                deadline = time.monotonic() + self._frame_timeout(event)
-        finally:
-            end(taken)
-        if taken < wanted:
-            core.stopSequenceAcquisition()
-        if core.isBufferOverflowed():
-            raise BufferOverflow(
-                f"the camera buffer overflowed after {taken} of {wanted} frames of a burst",
-                where=self._camera.device,
-                remedy="lengthen the exposure, record to a faster disk, or record with --no-bursts",
-            )
-        if taken < wanted and not self._cancel.is_set():
-            raise MicroscopeError(
-                f"the camera gave {taken} of {wanted} frames of a burst",
-                where=self._camera.device,
-                remedy="check camera trigger and cable, or record with --no-bursts",
-            )
 
     # --------------------------------------------------------------------------------- frames
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 
 from pymmcore_plus import DeviceType
@@ -29,6 +29,10 @@ _MAY_SWITCH_LIGHT = (DeviceType.Generic, DeviceType.State, DeviceType.SignalIO)
 BY_HAND = "turn the laser off by hand NOW, then check its connection"
 
 
+class LightLocked(MicroscopeError):
+    """Light was asked for after it had been turned off for good."""
+
+
 class Light:
     """Lasers, lamps and shutters of a loaded microscope.
 
@@ -42,6 +46,8 @@ class Light:
         Named in errors.
     set_value : callable
         Sets a property and waits for the device, or raises :class:`MicroscopeError`.
+    calling : callable
+        Context of a call to a device, which takes what the error would say.
     """
 
     def __init__(
@@ -50,6 +56,7 @@ class Light:
         profile: Profile,
         config: str,
         set_value: Callable[[str, str, Value], None],
+        calling: Callable[[str], AbstractContextManager[object]],
     ) -> None:
         self.guard = LightGuard(profile)
         self.meter = LightMeter()
@@ -60,6 +67,7 @@ class Light:
         self._core = core
         self._config = config
         self._set_value = set_value
+        self._calling = calling
         self._locked = threading.Event()
         self._lamps = {c.name: c.lamps for c in profile.channels}
         shutter = profile.microscope.shutter
@@ -188,9 +196,9 @@ class Light:
             Naming each device that did not go dark.
         """
         problems: list[str] = []
-        self.forget()
         for step in self._off_steps():
             _try(problems, step)
+        self.forget()
         self._undo_presets()
         problems += self.lit()
         self._before_presets.clear()
@@ -266,6 +274,16 @@ class Light:
         silent = sum(thread.is_alive() for thread in threads)
         return problems + ([f"{silent} device(s) did not answer"] if silent else [])
 
+    def shines(self) -> bool:
+        """Whether light may be on and has not been locked off."""
+        return (
+            not self._locked.is_set()
+            and self._open is not None
+            and (
+                any(power != 0 for power in self._powers.values()) or bool(self._lamps[self._open])
+            )
+        )
+
     def unlock(self) -> None:
         """Allow light again after :meth:`lock_dark`."""
         self.forget()
@@ -324,15 +342,9 @@ class Light:
             yield (*key, partial(same_value, value))
 
     def _move_shutter(self, label: str, is_open: bool) -> None:
-        try:
+        with self._calling(f"shutter {label!r} did not {'open' if is_open else 'close'}"):
             self._core.setShutterOpen(label, is_open)
             self._core.waitForDevice(label)
-        except Exception as error:
-            raise MicroscopeError(
-                f"shutter {label!r} did not {'open' if is_open else 'close'}: {error}",
-                where=self._config,
-                remedy="check that the device is switched on, connected and not in use elsewhere",
-            ) from error
 
     def _measure(self) -> None:
         """Tell the meter what shines now; a burst's powers are added when it is over."""
@@ -343,7 +355,7 @@ class Light:
 
     def _require_unlocked(self) -> None:
         if self._locked.is_set():
-            raise MicroscopeError(
+            raise LightLocked(
                 "the light is locked off",
                 where=self._config,
                 remedy="the run is being ended; go on with --resume",

@@ -10,18 +10,16 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
-import pymmcore
 from jaxtyping import UInt8
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 from pymmcore_plus import find_micromanager
-from pymmcore_plus.experimental.unicore import UniMMCore
 
+from tisr_scope.acquisition.core import Core, SampleClock
 from tisr_scope.acquisition.light import Light
 from tisr_scope.acquisition.light_writes import (
     Write,
@@ -32,72 +30,18 @@ from tisr_scope.acquisition.light_writes import (
     setting_writes,
 )
 from tisr_scope.acquisition.safety import LightGuard
-from tisr_scope.errors import DeviceMissing, LightLimitExceeded, MicroscopeError, PresetMissing
+from tisr_scope.acquisition.watchdog import Watchdog
+from tisr_scope.errors import (
+    DeviceMissing,
+    LightLimitExceeded,
+    MicroscopeError,
+    PresetMissing,
+    TisrScopeError,
+)
 from tisr_scope.profiles.fields import Value
 from tisr_scope.profiles.library import config_path
-from tisr_scope.profiles.schema import DeviceSetting, Profile
+from tisr_scope.profiles.schema import Deadlines, DeviceSetting, Profile
 from tisr_scope.running_order.run_plan import ChannelLight
-
-
-class Core(UniMMCore):
-    """The core, with a snap that keeps what the camera says about the frame."""
-
-    def snap_frame(self) -> tuple[NDArray[Any], dict[str, Any]]:
-        """One exposure: the frame and the camera's own metadata."""
-        camera = self._py_camera()
-        if camera is None:
-            pymmcore.CMMCore.snapImage(self)
-            return self.getImage(), {}
-        frames: list[NDArray[Any]] = []
-
-        def buffer(shape: Sequence[int], dtype: DTypeLike) -> NDArray[Any]:
-            frames.append(np.zeros(shape, dtype))
-            return frames[-1]
-
-        with camera:
-            exposure = camera.start_sequence(1, buffer)
-            metadata = dict(next(iter(exposure), {}))
-        if not frames:
-            raise RuntimeError("the camera gave no frame")
-        return frames[0], metadata
-
-    def pop_frame(self) -> tuple[NDArray[Any], dict[str, Any]]:
-        """The oldest frame of a running burst, with the camera's metadata as it gave it."""
-        if self._py_camera() is None:
-            frame, text = self.popNextImageAndMD()
-            return frame, dict(text)
-        frame, metadata = self._pop_or_raise()
-        return frame, dict(metadata)
-
-
-class SampleClock:
-    """Time of a simulated sample that does not live in real time.
-
-    Any device with the properties ``Realtime`` (0) and ``Time_s`` is one.  Waiting between time
-    points then means setting ``Time_s``, and a long time-lapse takes no longer than its frames.
-    """
-
-    def __init__(self, core: Core, device: str) -> None:
-        self._core = core
-        self._device = device
-
-    @classmethod
-    def of_core(cls, core: Core) -> Self | None:
-        """The clock of the loaded configuration, or None where time is real."""
-        for label in core.getLoadedDevices():
-            if core.hasProperty(label, "Time_s") and core.hasProperty(label, "Realtime"):
-                real = float(core.getProperty(label, "Realtime")) != 0
-                return None if real else cls(core, label)
-        return None
-
-    def now_s(self) -> float:
-        """Age of the sample."""
-        return float(self._core.getProperty(self._device, "Time_s"))
-
-    def wait_until(self, time_s: float) -> None:
-        """Let time pass in the dark; a time that has passed already is no wait."""
-        if time_s > self.now_s():
-            self._core.setProperty(self._device, "Time_s", time_s)
 
 
 class Microscope:
@@ -111,6 +55,7 @@ class Microscope:
         self.core = core
         self.profile = profile
         self.config = config
+        self.watchdog = Watchdog(profile.microscope.deadlines)
 
     @classmethod
     def open(
@@ -147,20 +92,34 @@ class Microscope:
                 "every device is switched on",
             ) from error
         try:
-            microscope._claim_devices()
-            refuse_settings(microscope.light.guard, setting_writes(chosen), config)
-            for setting in chosen:
-                microscope.set_property(setting.device, setting.property, setting.value)
-            core.waitForSystem()
-            # Python shutters are ignored by AutoShutter, so shutters are driven explicitly.
-            core.setAutoShutter(False)
-            microscope.light.off()
+            with microscope._looking():
+                microscope._prepare(chosen)
         except BaseException:
             with suppress(Exception):
                 microscope.light.off()
             microscope.close()
             raise
         return microscope
+
+    def _prepare(self, settings: Sequence[DeviceSetting]) -> None:
+        """Claim the devices, apply settings, and go dark."""
+        self._claim_devices()
+        refuse_settings(self.light.guard, setting_writes(settings), self.config)
+        for setting in settings:
+            self.set_property(setting.device, setting.property, setting.value)
+        self.core.waitForSystem()
+        # Python shutters are ignored by AutoShutter, so shutters are driven explicitly.
+        self.core.setAutoShutter(False)
+        self.light.off()
+
+    def _looking(self) -> AbstractContextManager[None]:
+        """Watch calls outside a run, in the dark."""
+
+        def dark() -> None:
+            if (light := self.__dict__.get("light")) is not None:
+                light.lock_dark()
+
+        return self.watchdog.looking(lambda: False, dark)
 
     def __enter__(self) -> Self:
         return self
@@ -197,7 +156,12 @@ class Microscope:
             if laser.group is not None:
                 for preset in (laser.off_value, *(value for _, value in laser.steps or ())):
                     self.require_preset(laser.group, str(preset))
-        self.light = Light(self.core, self.profile, self.config, self._write)
+        self.light = Light(self.core, self.profile, self.config, self._write, self.calling)
+
+    @property
+    def deadlines(self) -> Deadlines:
+        """How long calls may take."""
+        return self.profile.microscope.deadlines
 
     def require_device(self, label: str) -> None:
         """Raise :class:`DeviceMissing`, with the labels there are, if a device is not loaded."""
@@ -257,16 +221,17 @@ class Microscope:
         self._write(device, prop, value)
 
     def _write(self, device: str, prop: str, value: Value) -> None:
-        try:
-            self.core.setProperty(device, prop, value)
-            self.core.waitForDevice(device)
-        except Exception as error:
-            self.require_property(device, prop)
-            raise MicroscopeError(
-                f"{device}.{prop} refused the value {value!r}: {error}",
-                where=self.config,
-                remedy=self._permitted(device, prop),
-            ) from error
+        with self.watchdog.call(f"setting {device}.{prop} to {value}", self.deadlines.other_s):
+            try:
+                self.core.setProperty(device, prop, value)
+                self.core.waitForDevice(device)
+            except Exception as error:
+                self.require_property(device, prop)
+                raise MicroscopeError(
+                    f"{device}.{prop} refused the value {value!r}: {error}",
+                    where=self.config,
+                    remedy=self._permitted(device, prop),
+                ) from error
 
     def _permitted(self, device: str, prop: str) -> str:
         allowed = self.core.getAllowedPropertyValues(device, prop)
@@ -287,7 +252,7 @@ class Microscope:
         """
         self.require_preset(group, preset)
         guard = self.light.guard
-        with self._or_say(f"preset {preset!r} of group {group!r} cannot be applied"):
+        with self.calling(f"preset {preset!r} of group {group!r} cannot be applied"):
             writes = preset_writes(self.core, guard, group, preset)
             self.light.remember([write.key for write in writes])
             if any(write.device in guard.devices for write in writes):
@@ -323,7 +288,7 @@ class Microscope:
 
     def set_exposure(self, exposure_ms: float) -> None:
         """Set the camera's exposure time."""
-        with self._or_say(f"the camera refused an exposure of {exposure_ms:g} ms"):
+        with self.calling(f"the camera refused an exposure of {exposure_ms:g} ms"):
             self.core.setExposure(exposure_ms)
 
     def show_image(self, image: UInt8[NDArray[Any], "y x"]) -> None:
@@ -341,7 +306,7 @@ class Microscope:
                 where=slm,
                 remedy="start the run again: patterns are made for the size the SLM has then",
             )
-        with self._or_say(f"SLM {slm!r} did not take the pattern"):
+        with self.calling(f"SLM {slm!r} did not take the pattern", self.deadlines.slm_s):
             self.core.setSLMImage(slm, image)
             self.core.displaySLMImage(slm)
             self.core.waitForDevice(slm)
@@ -358,19 +323,29 @@ class Microscope:
         stages = self.profile.microscope
         if x_um is not None and y_um is not None:
             stage = stages.xy_stage or self.core.getXYStageDevice()
-            with self._or_say(f"XY stage {stage!r} did not reach ({x_um:g}, {y_um:g}) um"):
+            with self.calling(
+                f"XY stage {stage!r} did not reach ({x_um:g}, {y_um:g}) um",
+                self.deadlines.stage_s,
+            ):
                 self.core.setXYPosition(stage, x_um, y_um)
                 self.core.waitForDevice(stage)
         if z_um is not None:
             focus = stages.z_stage or self.core.getFocusDevice()
-            with self._or_say(f"focus stage {focus!r} did not reach {z_um:g} um"):
+            with self.calling(
+                f"focus stage {focus!r} did not reach {z_um:g} um", self.deadlines.stage_s
+            ):
                 self.core.setPosition(focus, z_um)
                 self.core.waitForDevice(focus)
 
     def snap(self) -> tuple[NDArray[Any], Mapping[str, Any]]:
         """One exposure, or an error that says why there is none."""
+        exposing_s = float(self.core.getExposure()) / 1e3
+        call = self.watchdog.call("taking a frame", self.deadlines.camera_s, exposing_s)
         try:
-            return self.core.snap_frame()
+            with call:
+                return self.core.snap_frame()
+        except TisrScopeError:
+            raise
         except Exception as error:
             raise MicroscopeError(
                 f"the camera gave no frame: {error}",
@@ -379,16 +354,20 @@ class Microscope:
             ) from error
 
     @contextmanager
-    def _or_say(self, complaint: str) -> Iterator[None]:
-        """Turn what a device says into an error with the configuration and a remedy."""
-        try:
-            yield
-        except Exception as error:
-            raise MicroscopeError(
-                f"{complaint}: {error}",
-                where=self.config,
-                remedy="check that the device is switched on, connected and not in use elsewhere",
-            ) from error
+    def calling(self, complaint: str, limit_s: float | None = None) -> Iterator[None]:
+        """Watch a call, and turn what a device says into an error with a remedy."""
+        with self.watchdog.call(complaint, limit_s or self.deadlines.other_s):
+            try:
+                yield
+            except TisrScopeError:
+                raise
+            except Exception as error:
+                raise MicroscopeError(
+                    f"{complaint}: {error}",
+                    where=self.config,
+                    remedy="check that the device is switched on, connected and not in use "
+                    "elsewhere",
+                ) from error
 
     def wait_for_camera(self) -> None:
         """Wait until the camera has ended its last burst: it refuses everything until then.
@@ -399,7 +378,7 @@ class Microscope:
         ------
         MicroscopeError
         """
-        deadline = time.monotonic() + self.profile.microscope.deadlines.camera_s
+        deadline = time.monotonic() + self.deadlines.camera_s
         while self.core.isSequenceRunning():
             if time.monotonic() > deadline:
                 raise MicroscopeError(
@@ -411,7 +390,10 @@ class Microscope:
 
     def stop_camera(self) -> None:
         """Stop a running burst; a camera that cannot is no reason to fail in the dark."""
-        with suppress(Exception):
+        with (
+            suppress(Exception),
+            self.watchdog.call("stopping the camera", self.deadlines.camera_s),
+        ):
             if self.core.isSequenceRunning():
                 self.core.stopSequenceAcquisition()
 
@@ -430,7 +412,9 @@ class Microscope:
         """Unload all devices and let go of the core."""
         core = self.__dict__.pop("core", None)
         if core is not None:
-            core.unloadAllDevices()
+            unloading = self.watchdog.call("unloading the devices", self.deadlines.stage_s)
+            with self._looking(), unloading:
+                core.unloadAllDevices()
             del core
             gc.collect()
 

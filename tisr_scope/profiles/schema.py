@@ -55,13 +55,13 @@ class Deadlines(Frozen):
     ``light_s`` after the exposure should have been over, whatever the call.
     """
 
-    camera_s: Positive = 5.0
+    camera_s: Positive = 3.0
     """From the end of the exposure to the frame."""
-    slm_s: Positive = 5.0
-    stage_s: Positive = 30.0
-    other_s: Positive = 10.0
+    slm_s: Positive = 3.0
+    stage_s: Positive = 20.0
+    other_s: Positive = 5.0
     """Lasers, shutters, filters, presets."""
-    light_s: Positive = 0.5
+    light_s: Positive = 0.8
 
 
 class Microscope(Frozen):
