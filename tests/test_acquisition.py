@@ -497,3 +497,39 @@ def test_a_folder_given_relative_to_the_parent(
     monkeypatch.chdir(tmp_path / "inside")
     acquire(profile, Path("../out"), "paired")
     assert Recording.open(Path("../out")).verify() == 36
+
+
+def test_a_run_killed_while_it_begins_leaves_nothing_half(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed at every step of laying out the folder: no folder, or one that resumes."""
+    from tisr_scope.acquisition import folder
+
+    class KilledError(BaseException):
+        pass
+
+    def kill(*_: object, **__: object) -> None:
+        raise KilledError
+
+    profile = bench_profile(tmp_path)
+    out = tmp_path / "out"
+    for target in ("write_json", "create_store", "profile_yaml"):
+        with monkeypatch.context() as patch:
+            patch.setattr(folder, target, kill)
+            with pytest.raises(KilledError):
+                acquire(profile, out, "paired")
+        assert not out.exists()
+        assert list(tmp_path.glob(".out.*.beginning"))
+    out.mkdir()  # an empty folder is as good as none
+    assert acquire(profile, out, "paired").reason == "completed"
+    assert not list(tmp_path.glob(".out.*"))
+
+
+def test_a_run_killed_before_its_first_frame_resumes(tmp_path: Path) -> None:
+    cancel = threading.Event()
+    cancel.set()
+    profile = bench_profile(tmp_path)
+    acquire(profile, tmp_path / "out", "paired", cancel=cancel)
+    (tmp_path / "out" / "summary.json").unlink()
+    summary = acquire(profile, tmp_path / "out", "paired", resume=True)
+    assert (summary.reason, summary.frames_recorded) == ("completed", 36)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import logging
+import os
+import shutil
 import time
 from collections.abc import Mapping
 from datetime import datetime
@@ -16,7 +19,7 @@ from tisr_scope.profiles.library import profile_yaml
 from tisr_scope.profiles.schema import DeviceSetting, Profile
 from tisr_scope.provenance import provenance, write_json
 from tisr_scope.recording.frame_store import write_interval
-from tisr_scope.recording.journal import JournalEntry
+from tisr_scope.recording.journal import JOURNAL_NAME, JournalEntry
 from tisr_scope.recording.journal_writer import rewrite_journal
 from tisr_scope.recording.recorder import create_store
 from tisr_scope.recording.recording import Recording
@@ -121,7 +124,15 @@ def begin_folder(
     settings: tuple[DeviceSetting, ...],
     microscope: Microscope,
 ) -> None:
-    """Everything but frames: profile, provenance and the empty store."""
+    """Everything but frames: profile, provenance, empty store and journal, all at once.
+
+    They are laid out beside the folder and moved there in one step: however this is ended, there
+    is either a recording that can be gone on with, or none.
+
+    Raises
+    ------
+    RecordingError, DiskFull
+    """
     core = microscope.core
     config = Path(microscope.config)
     record = {
@@ -140,17 +151,27 @@ def begin_folder(
             if label != "Core"
         },
     }
+    beginning = out.parent / f".{out.name}.{os.getpid()}.beginning"
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "profile.yaml").write_text(profile_yaml(plan.profile), encoding="utf-8")
-        write_json(out / "provenance.json", record)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        for left_over in out.parent.glob(f".{glob.escape(out.name)}.*.beginning"):
+            shutil.rmtree(left_over)
+        beginning.mkdir()
+        (beginning / "profile.yaml").write_text(profile_yaml(plan.profile), encoding="utf-8")
+        write_json(beginning / "provenance.json", record)
+        (beginning / JOURNAL_NAME).touch()
+        create_store(beginning, plan)
+        if out.exists():
+            out.rmdir()  # empty, as check_new has seen to
+        beginning.rename(out)
     except OSError as error:
+        shutil.rmtree(beginning, ignore_errors=True)
         raise RecordingError(
             f"the folder cannot be written: {error}",
             where=str(out),
-            remedy="choose a folder on a disk with space and the right to write",
+            remedy="name a folder that is not there yet, on a disk with space and the right to "
+            "write",
         ) from error
-    create_store(out, plan)
 
 
 def finish_folder(out: Path, summary: Mapping[str, Any]) -> None:

@@ -88,6 +88,10 @@ def acquire(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a stopped recording.")
     ] = False,
+    bursts: Annotated[
+        bool,
+        typer.Option("--bursts/--no-bursts", help="Let devices step by the camera's trigger."),
+    ] = True,
     settings: SetOption = None,
 ) -> None:
     """Record a profile. Ctrl-C stops cleanly: light off, everything exposed is kept.
@@ -115,6 +119,7 @@ def acquire(
             progress=progress,
             time_points=time_points,
             resume=resume,
+            bursts=bursts,
         )
     hidden = {"out", "wrong_order", "wrong_time_points"}
     show_table(f"Recording {target}", summary.model_dump(exclude=hidden, exclude_none=True))
