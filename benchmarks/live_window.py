@@ -25,6 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tisr_scope.bundles.bundle import load_bundle
 from tisr_scope.inference.sliding_window import SlidingWindow
+from tisr_scope.networks.config import SHOWN
 from tisr_scope.networks.dpa_tisr import DpaTisr, paper, parameter_count, released, small
 
 PRESETS = {"small": small, "paper": paper, "released": released}
@@ -86,7 +87,7 @@ def main() -> None:
     parser.add_argument("--model", help="a bundle instead of a preset")
     parser.add_argument("--size", type=int, default=128, help="frame, in input pixels")
     parser.add_argument("--passes", type=int, default=6)
-    parser.add_argument("--emit", choices=("centre", "newest", "central3"), default="centre")
+    parser.add_argument("--emit", choices=SHOWN, default="centre")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=12, help="pushes that are timed")
     parser.add_argument("--device", default="cpu")
@@ -97,7 +98,7 @@ def main() -> None:
         network = load_bundle(chosen.model).network(chosen.device)
     else:
         network = DpaTisr(PRESETS[chosen.preset]()).to(chosen.device).eval()
-    window = SlidingWindow(network, passes=chosen.passes, emit=chosen.emit)
+    window = SlidingWindow(network, passes=chosen.passes, shown=chosen.emit)
     frames = torch.rand(16, chosen.size, chosen.size)
     for t in range(window.length - 1):
         window.push(frames[t])

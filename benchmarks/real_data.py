@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from tisr_scope.figures import busiest, scale_bar
 from tisr_scope.inference.offline import infer
 from tisr_scope.inference.result_store import open_results
-from tisr_scope.sim.reconstruction.reconstruct_files import reconstruct_raw_file
+from tisr_scope.sim.reconstruction.reconstruct_files import Making, reconstruct_raw_file
 
 STACK, OTF = "gi_sim_microtubules_raw.mrc", "otf_2d_488.mrc"
 PIXEL_UM = 0.0626
@@ -82,7 +82,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         for name, otf in (("closed form", None), ("measured OTF", arguments.data / OTF)):
-            reconstruct_raw_file(arguments.data / STACK, folder / name, otf_file=otf)
+            reconstruct_raw_file(arguments.data / STACK, folder / name, making=Making(otf_file=otf))
             result[name] = carriers(folder / name)
         (widefield,) = (folder / "closed form").glob("*_widefield.ome.tif")
         (sim,) = (folder / "closed form").glob("*_sim.ome.tif")

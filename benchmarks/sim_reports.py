@@ -23,14 +23,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from sim_truth import EMISSION_UM, NA, PIXEL_UM, filaments, make_stack
 
-from tisr_scope.formats.biotisr import fold_raw
+from tisr_scope.formats.raw_stack import read_raw_stack
 from tisr_scope.sim.optics.otf import DetectionOtf, incoherent_otf, measured_otf
 from tisr_scope.sim.parameters.estimation_settings import Estimation
-from tisr_scope.sim.reconstruction.reconstruct_files import (
-    Reconstruction,
-    read_stack,
-    reconstruct_stack,
-)
+from tisr_scope.sim.reconstruction.region import Reconstruction, reconstruct_region
 from tisr_scope.sim.report.findings import report
 from tisr_scope.sim.report.quality import SimQuality, measure_quality
 from tisr_scope.sim.report.quality_figure import write_quality_figure
@@ -61,10 +57,9 @@ def numbers(quality: SimQuality) -> dict[str, Any]:
 
 
 def real(folder: Path, otf: DetectionOtf) -> tuple[np.ndarray, Reconstruction]:
-    frames = fold_raw(read_stack(folder / STACK), 3, 3, STACK).astype(np.float32)
-    background = np.percentile(frames.mean(axis=2), 1, axis=(-2, -1))
-    frames -= background[:, :, None, None, None].astype(np.float32)
-    return frames, reconstruct_stack(frames, otf, PIXEL_UM)
+    frames = read_raw_stack(folder / STACK).plane().astype(np.float32)
+    result = reconstruct_region(frames, otf, PIXEL_UM, offset_known=False)
+    return result.frames, result
 
 
 def simulated(
@@ -74,7 +69,10 @@ def simulated(
     frames = stack.frames(photons, 1).astype(np.float32)[None]
     estimation = Estimation(orders)
     nominal = stack.carrier
-    return frames, reconstruct_stack(frames, otf, PIXEL_UM, nominal=nominal, estimation=estimation)
+    result = reconstruct_region(
+        frames, otf, PIXEL_UM, offset_known=True, nominal=nominal, estimation=estimation
+    )
+    return frames, result
 
 
 def moved(step_fine_px: int) -> tuple[np.ndarray, Reconstruction]:
@@ -86,7 +84,7 @@ def moved(step_fine_px: int) -> tuple[np.ndarray, Reconstruction]:
     ]
     mean = np.stack([stack.mean[o] for o, stack in enumerate(stacks)])
     frames = replace(stacks[0], mean=mean).frames(200, 1).astype(np.float32)[None]
-    return frames, reconstruct_stack(frames, CLOSED, PIXEL_UM)
+    return frames, reconstruct_region(frames, CLOSED, PIXEL_UM, offset_known=True)
 
 
 def main() -> None:

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import threading
+import time
 from pathlib import Path
 
 import mrcfile
@@ -16,11 +21,13 @@ from tisr_scope.acquisition.acquire import acquire
 from tisr_scope.bundles.bundle import Bundle
 from tisr_scope.bundles.optics_domain import KnownOptics
 from tisr_scope.errors import BundleError, DataError, RecordingError
+from tisr_scope.formats.reader import open_stack
 from tisr_scope.inference import offline
-from tisr_scope.inference.offline import infer, stack_scale
+from tisr_scope.inference.input_health import InputHealth
+from tisr_scope.inference.offline import infer, usable_sample
 from tisr_scope.inference.predictor import Model
 from tisr_scope.inference.result_store import open_results
-from tisr_scope.inference.sources import ImageStack, read_stack
+from tisr_scope.inference.sources import ImageStack
 from tisr_scope.normalise import Background, Normalisation
 from tisr_scope.profiles.library import find_profile, load_profile
 from tisr_scope.profiles.schema import DeviceSetting
@@ -80,6 +87,7 @@ def test_every_frame_of_a_recording(bundle: Bundle, tmp_path: Path) -> None:
         infer(bundle, tmp_path / "rec", tmp_path / "more", channel="561")
     with pytest.raises(RecordingError, match="already holds"):
         infer(bundle, tmp_path / "rec", tmp_path / "out", passes=2)
+    assert infer(bundle, tmp_path / "rec", tmp_path / "out", passes=2, resume=True) == [summary]
 
 
 def test_background_is_taken_off_and_given_back(tmp_path: Path) -> None:
@@ -160,23 +168,33 @@ def test_patterns_are_averaged_and_a_still_is_repeated(bundle: Bundle, tmp_path:
 
 
 def test_files_that_cannot_be_used(bundle: Bundle, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="cannot be read"):
-        infer(bundle, tmp_path / "missing.tif", tmp_path / "out", pixel_size_um=0.06)
+    given = {"pixel_size_um": 0.06, "passes": 1}
+    with pytest.raises(DataError, match="no raw stack"):
+        infer(bundle, tmp_path / "missing.tif", tmp_path / "out", **given)
     (tmp_path / "broken.tif").write_bytes(b"II*\0nonsense")
-    with pytest.raises(DataError, match="cannot be read"):
-        infer(bundle, tmp_path / "broken.tif", tmp_path / "out", pixel_size_um=0.06)
-    (tmp_path / "short.mrc").write_bytes(b"\0" * 300)
-    with pytest.raises(DataError, match="cannot be read"):
-        read_stack(tmp_path / "short.mrc")
+    with pytest.raises(DataError, match="not a readable TIFF"):
+        infer(bundle, tmp_path / "broken.tif", tmp_path / "out", **given)
     tifffile.imwrite(tmp_path / "nan.tif", np.full((8, 40, 40), np.nan, np.float32))
     with pytest.raises(DataError, match="NaN"):
-        infer(bundle, tmp_path / "nan.tif", tmp_path / "out", pixel_size_um=0.06)
+        infer(bundle, tmp_path / "nan.tif", tmp_path / "out", **given)
     tifffile.imwrite(tmp_path / "dark.tif", np.zeros((8, 40, 40), np.float32))
     with pytest.raises(DataError, match="no light"):
-        infer(bundle, tmp_path / "dark.tif", tmp_path / "out", pixel_size_um=0.06)
-    tifffile.imwrite(tmp_path / "colour.tif", np.zeros((8, 5, 40, 40), np.float32))
-    with pytest.raises(DataError, match="no time-lapse"):
-        read_stack(tmp_path / "colour.tif")
+        infer(bundle, tmp_path / "dark.tif", tmp_path / "out", **given)
+    tifffile.imwrite(tmp_path / "short.tif", np.ones((5, 40, 40), np.float32))
+    with pytest.raises(DataError, match="5 time points are fewer than the 7"):
+        infer(bundle, tmp_path / "short.tif", tmp_path / "out", **given)
+    rgb = np.zeros((8, 40, 40, 3), np.uint8)
+    tifffile.imwrite(tmp_path / "rgb.tif", rgb, photometric="rgb")
+    with pytest.raises(DataError, match="colour"):
+        infer(bundle, tmp_path / "rgb.tif", tmp_path / "out", **given)
+    planar = np.zeros((8, 3, 40, 40), np.uint8)
+    tifffile.imwrite(tmp_path / "p.tif", planar, photometric="rgb", planarconfig="separate")
+    with pytest.raises(DataError, match="colour"):
+        infer(bundle, tmp_path / "p.tif", tmp_path / "out", **given)
+    large = np.full((8, 40, 40), 1e300)
+    tifffile.imwrite(tmp_path / "large.tif", large)
+    with pytest.raises(DataError, match="infinite"):
+        infer(bundle, tmp_path / "large.tif", tmp_path / "out", **given)
     with pytest.raises(BundleError, match="no model bundle"):
         infer("nothing", tmp_path / "dark.tif", tmp_path / "out")
     with pytest.raises(RecordingError, match="not a recording"):
@@ -189,9 +207,11 @@ def test_scale_of_a_long_stack_comes_from_spaced_frames(
     monkeypatch.setattr(offline, "MOST_PIXELS_FOR_SCALE", 8 * stack[0].size)
     tifffile.imwrite(tmp_path / "long.tif", stack)
     source = ImageStack(tmp_path / "long.tif", pixel_size_um=0.06)
-    scale, told = stack_scale(bundle, source)
+    sample, told = usable_sample(source, InputHealth())
     assert told == "8 evenly spaced frames"
-    assert scale == pytest.approx(np.percentile(stack, 99.9), rel=0.05)
+    assert bundle.normalisation.scale(np.stack(sample)) == pytest.approx(
+        np.percentile(stack, 99.9), rel=0.05
+    )
 
 
 def test_edges_of_a_time_lapse_are_uncalibrated(bundle: Bundle, tmp_path: Path) -> None:
@@ -209,7 +229,152 @@ def test_real_wide_field(bundle: Bundle, real_data: Path) -> None:
     source = ImageStack(
         real_data / "gi_sim_microtubules_raw.mrc", pixel_size_um=0.0626, average=9, repeat=7
     )
-    raw, _, _ = read_stack(real_data / "gi_sim_microtubules_raw.mrc")
+    raw = open_stack(real_data / "gi_sim_microtubules_raw.mrc").data
     assert raw.shape[0] == 9
     assert source.frame(0).shape == raw.shape[1:]
     np.testing.assert_allclose(source.frame(6), raw.astype(float).mean(axis=0), rtol=1e-4)
+
+
+def axes_named(path: Path, stack: np.ndarray, axes: str, **sizes: object) -> Path:
+    tifffile.imwrite(path, stack, metadata={"axes": axes, **sizes})
+    return path
+
+
+def test_what_a_file_leaves_open_is_asked_for(bundle: Bundle, stack: np.ndarray, tmp_path: Path):
+    """Sections are not time, channels are chosen, pixels are square."""
+    um = {"PhysicalSizeX": 0.0626, "PhysicalSizeY": 0.0626}
+    sections = axes_named(tmp_path / "z.ome.tif", stack, "ZYX", **um)
+    with pytest.raises(DataError, match="11 sections"):
+        infer(bundle, sections, tmp_path / "out", passes=1)
+    assert infer(bundle, sections, tmp_path / "z", passes=1, axes="TYX")[0].frames == 11
+    both = np.stack((stack, stack[::-1]), axis=1)
+    channels = axes_named(tmp_path / "c.ome.tif", both, "TCYX", Channel={"Name": ["a", "b"]}, **um)
+    with pytest.raises(DataError, match="2 channels"):
+        infer(bundle, channels, tmp_path / "out", passes=1)
+    by_name = ImageStack(channels, channel="b")
+    np.testing.assert_array_equal(by_name.frame(2), stack[-3])
+    np.testing.assert_array_equal(ImageStack(channels, channel="2").frame(2), stack[-3])
+    oblong = axes_named(tmp_path / "o.ome.tif", stack, "TYX", **um | {"PhysicalSizeY": 0.1})
+    with pytest.raises(DataError, match="not square"):
+        infer(bundle, oblong, tmp_path / "out", passes=1)
+
+
+def test_pixel_and_interval_of_imagej(stack: np.ndarray, tmp_path: Path) -> None:
+    tifffile.imwrite(
+        tmp_path / "fiji.tif",
+        stack,
+        imagej=True,
+        resolution=(1 / 0.0626, 1 / 0.0626),
+        metadata={"axes": "TYX", "unit": "um", "finterval": 2.0},
+    )
+    source = ImageStack(tmp_path / "fiji.tif")
+    assert source.pixel_size_um == pytest.approx(0.0626)
+    assert source.interval_s == 2.0
+    assert source.assumed == ["stored values are taken as they are, no camera offset subtracted"]
+
+
+def test_a_large_stack_streams(tmp_path: Path) -> None:
+    """Reading every frame of 160 MiB takes a few frames of memory."""
+    path = tmp_path / "large.tif"
+    frame = np.random.default_rng(0).integers(100, 200, (1024, 1024)).astype(np.uint16)
+    tifffile.imwrite(path, (frame for _ in range(80)), shape=(80, 1024, 1024), dtype="u2")
+    code = """
+import resource, sys
+from pathlib import Path
+from tisr_scope.inference.sources import ImageStack
+source = ImageStack(Path(sys.argv[1]), pixel_size_um=0.06)
+source.frame(0)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for t in range(len(source)):
+    source.frame(t)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True
+    )
+    assert float(ran.stdout) < 40
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    names = ("super_resolution.ome.zarr", "confidence.ome.zarr", "frames.jsonl", "result.json")
+    files = [
+        f
+        for n in names
+        for f in ([folder / n] if (folder / n).is_file() else sorted((folder / n).rglob("*")))
+    ]
+    return {str(f.relative_to(folder)): f.read_bytes() for f in files if f.is_file()}
+
+
+def test_a_run_that_was_stopped_or_killed_goes_on_to_the_same_bytes(
+    bundle: Bundle, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(5)
+    movie = rng.poisson(40, (29, 40, 48)).astype(np.uint16)
+    movie[12] = 0
+    tifffile.imwrite(tmp_path / "m.tif", movie)
+    given = {"pixel_size_um": 0.0626, "passes": 2, "shown": "central-3"}
+    (whole,) = infer(bundle, tmp_path / "m.tif", tmp_path / "whole", **given)
+    assert whole.input_health["frames_left_out"] == [12]
+    cancel = threading.Event()
+
+    def stop(done: int, _: int) -> None:
+        if done in (5, 14, 20, 27):
+            cancel.set()
+
+    parts = []
+    for _ in range(5):
+        cancel.clear()
+        (part,) = infer(
+            bundle, tmp_path / "m.tif", tmp_path / "parts", cancel=cancel, progress=stop, **given
+        )
+        parts.append((part.finished, part.frames))
+    assert [finished for finished, _ in parts] == [False] * 4 + [True]
+    assert parts[-1][1] == 28
+    assert content(tmp_path / "parts" / "m") == content(tmp_path / "whole" / "m")
+    # Another scale would put a seam into the movie.
+    (tmp_path / "parts" / "m" / "summary.json").unlink()
+    with pytest.raises(RecordingError, match="scale_electrons"):
+        infer(bundle, tmp_path / "m.tif", tmp_path / "parts", scale=9.0, **given)
+
+
+def test_parts_of_a_movie_share_a_scale(bundle: Bundle, stack: np.ndarray, tmp_path: Path) -> None:
+    stack[8:] *= 2
+    for name, part in (("all", stack), ("end", stack[3:])):
+        tifffile.imwrite(tmp_path / f"{name}.tif", part)
+        given = {"pixel_size_um": 0.0626, "passes": 1, "scale": 80.0}
+        infer(bundle, tmp_path / f"{name}.tif", tmp_path / "out", **given)
+    whole, end = (open_results(tmp_path / "out" / name) for name in ("all", "end"))
+    assert whole.description["scale_electrons"] == 80.0
+    assert whole.description["scale_from"] == "the user"
+    np.testing.assert_allclose(whole.intensity(7), end.intensity(4), atol=0.02)
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_signals_end_with_their_code_and_a_last_line(
+    bundle: Bundle, tmp_path: Path, name: str, code: int
+) -> None:
+    movie = np.random.default_rng(5).poisson(40, (2000, 40, 48)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "m.tif", movie)
+    command = [
+        sys.executable,
+        "-m",
+        "tisr_scope",
+        "infer",
+        str(bundle.path),
+        str(tmp_path / "m.tif"),
+    ]
+    command += [str(tmp_path / "out"), "--pixel-size-um", "0.0626", "--passes", "1"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    journal = tmp_path / "out" / "m" / "frames.jsonl"
+    for _ in range(600):
+        time.sleep(0.05)
+        if journal.is_file() and journal.stat().st_size:
+            break
+    process.send_signal(getattr(signal, name))
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == code, told
+    assert "Traceback" not in told
+    last = " ".join(told.split())
+    assert last.endswith("the same command goes on")
+    assert len(open_results(tmp_path / "out" / "m")) > 0

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tisr_scope.formats.biotisr import fold_raw
-from tisr_scope.sim.reconstruction.reconstruct_files import read_stack, reconstruct_raw_file
+from tisr_scope.formats.raw_stack import read_raw_stack
+from tisr_scope.sim.reconstruction.reconstruct_files import Making, reconstruct_raw_file
 
 STACK, OTF = "gi_sim_microtubules_raw.mrc", "otf_2d_488.mrc"
 FREQUENCY = 5.53
@@ -38,8 +38,7 @@ def test_stripes_brightness_and_report(real_data: Path, tmp_path: Path, measured
     reconstruct_raw_file(
         real_data / STACK,
         tmp_path / "out",
-        otf_file=real_data / OTF if measured else None,
-        report=not measured,
+        making=Making(otf_file=real_data / OTF if measured else None, report=not measured),
     )
     about = json.loads((tmp_path / "out" / "gi_sim_microtubules_raw_parameters.json").read_text())
     found = about["sim_parameters"]
@@ -49,7 +48,7 @@ def test_stripes_brightness_and_report(real_data: Path, tmp_path: Path, measured
     np.testing.assert_allclose(turned, 0, atol=0.01)
     assert found["usable"] == [True, True, True]
 
-    frames = fold_raw(read_stack(real_data / STACK), 3, 3, STACK)[0].astype(float)
+    frames = read_raw_stack(real_data / STACK).plane()[0].astype(float)
     before = structure_amplitudes(frames)
     after = before * np.array(found["gain"][0])
     assert np.ptp(before) / before.mean() > 0.15

@@ -19,7 +19,7 @@ from tisr_scope.sim.parameters.estimate import estimate_parameters, refresh_phas
 from tisr_scope.sim.parameters.estimation_settings import Estimation
 from tisr_scope.sim.parameters.orientation import estimate_orientation
 from tisr_scope.sim.reconstruction.reconstruct import reconstruct
-from tisr_scope.sim.reconstruction.reconstruct_files import reconstruct_stack
+from tisr_scope.sim.reconstruction.region import reconstruct_region
 
 OTF = incoherent_otf(NA, 1e3 * EMISSION_UM)
 SIZE = 96
@@ -142,12 +142,23 @@ def test_uneven_steps_are_named_where_they_are_not_asked_for() -> None:
 
 def test_saturation_is_seen_without_a_stated_limit(stack: Stack) -> None:
     frames = stack.frames(500)
-    refused(frames.clip(max=np.percentile(frames, 99)), "of the pixels of a frame are saturated")
+    refused(frames.clip(max=np.percentile(frames, 92)), "of the pixels of a frame are saturated")
     counts = np.random.default_rng(0).poisson(0.3 * stack.mean[0, 0] + 0.1, (3, 3, SIZE, SIZE))
     with pytest.raises(ReconstructionError) as caught:
         # Single photons: the brightest value is a common one, but it is no limit.
         estimate_parameters(counts.astype(np.float32), OTF, PIXEL_UM)
     assert "saturated" not in str(caught.value)
+
+
+def test_a_few_saturated_pixels_are_left_out(stack: Stack) -> None:
+    """The stripes are those of the frames that were not clipped, and a remark tells of it."""
+    frames = stack.frames(500)
+    for limit in (None, float(np.percentile(frames, 99.8))):
+        clipped = frames.clip(max=np.percentile(frames, 99.8))
+        found = estimate_parameters(clipped, OTF, PIXEL_UM, saturation_electrons=limit)
+        assert stack.carrier_error_px(found.carrier).max() < 0.05
+        np.testing.assert_allclose(found.modulation[0, :, 0], 0.8, atol=0.07)
+        assert any("saturated" in remark for remark in found.remarks)
 
 
 @pytest.mark.parametrize("guided", [False, True])
@@ -196,15 +207,19 @@ def test_drift_between_orientations_is_measured_and_taken_back(photons: float) -
     again = estimate_parameters(aligned, OTF, PIXEL_UM)
     assert np.hypot(*again.drift_um[0].T).max() < 0.004
     assert again.remarks == ()
-    corrected = reconstruct_stack(
-        frames[None], OTF, PIXEL_UM, estimation=Estimation(correct_drift=True)
-    )
-    assert corrected.parameters.remarks == ()
+    with pytest.warns(UserWarning, match="corrected"):
+        corrected = reconstruct_region(frames[None], OTF, PIXEL_UM, offset_known=True)
     np.testing.assert_allclose(corrected.parameters.drift_um[0], true, atol=0.004)
     still = drifting(np.zeros((3, 2), int), photons)
-    aim = reconstruct_stack(still[None], OTF, PIXEL_UM).image[0]
+    aim = reconstruct_region(still[None], OTF, PIXEL_UM, offset_known=True).image[0]
     with pytest.warns(UserWarning, match="correct the drift"):
-        crooked = reconstruct_stack(frames[None], OTF, PIXEL_UM).image[0]
+        crooked = reconstruct_region(
+            frames[None],
+            OTF,
+            PIXEL_UM,
+            offset_known=True,
+            estimation=Estimation(correct_drift=False),
+        ).image[0]
     inner = np.s_[16:-16, 16:-16]
     before, after = (
         np.corrcoef(image[inner].ravel(), aim[inner].ravel())[0, 1]

@@ -25,12 +25,15 @@ from sim_truth import (
 from typer.testing import CliRunner
 
 from tisr_scope.cli import app
+from tisr_scope.formats.raw_stack import PatternLayout
 from tisr_scope.metrics.ring_correlation import ring_correlation
 from tisr_scope.sim.optics.camera_noise import CameraNoise, measure_noise
 from tisr_scope.sim.optics.otf import DetectionOtf, incoherent_otf
 from tisr_scope.sim.parameters.estimate import SimParameters, estimate_parameters
+from tisr_scope.sim.parameters.estimation_settings import Estimation
+from tisr_scope.sim.reconstruction.raw_plan import RawSettings
 from tisr_scope.sim.reconstruction.reconstruct import WienerSettings, reconstruct
-from tisr_scope.sim.reconstruction.reconstruct_files import Estimation, reconstruct_raw_file
+from tisr_scope.sim.reconstruction.reconstruct_files import Making, reconstruct_raw_file
 from tisr_scope.sim.report.binomial_split import split_correlation, split_exposure
 from tisr_scope.sim.report.findings import findings, report, verdict
 from tisr_scope.sim.report.fringe_contrast import modulation_to_noise
@@ -333,10 +336,8 @@ def test_report_of_a_nonlinear_stack_as_files(tmp_path: Path) -> None:
     reconstruct_raw_file(
         raw,
         tmp_path / "out",
-        orientations=2,
-        phases=5,
-        estimation=Estimation(orders=2, background=100.0),
-        report=True,
+        RawSettings(PatternLayout(2, 5)),
+        Making(Estimation(orders=2, background=100.0), report=True),
     )
     content = json.loads((tmp_path / "out" / "raw_report.json").read_text())
     assert content["residual"]["score"] == pytest.approx(1, abs=0.06)

@@ -12,11 +12,13 @@ import torch
 from sim_truth import EMISSION_UM, MARGIN, NA, OVER, PIXEL_UM, Stack, filaments, make_stack, psnr
 
 from tisr_scope.errors import DataError, ReconstructionError
+from tisr_scope.formats.raw_stack import PatternLayout
 from tisr_scope.sim.optics.otf import incoherent_otf
 from tisr_scope.sim.parameters.estimate import estimate_parameters
 from tisr_scope.sim.parameters.estimation_settings import Estimation
+from tisr_scope.sim.reconstruction.raw_plan import RawSettings
 from tisr_scope.sim.reconstruction.reconstruct import WienerSettings, reconstruct
-from tisr_scope.sim.reconstruction.reconstruct_files import reconstruct_raw_file
+from tisr_scope.sim.reconstruction.reconstruct_files import Making, reconstruct_raw_file
 from tisr_scope.sim.reconstruction.widefield import widefield
 
 OTF = incoherent_otf(NA, 1e3 * EMISSION_UM)
@@ -168,7 +170,7 @@ def test_raw_file_to_files(tmp_path: Path, stack: Stack) -> None:
     with pytest.raises(DataError, match="not empty"):
         reconstruct_raw_file(raw, tmp_path / "out")
     with pytest.raises(DataError, match="no multiple"):
-        reconstruct_raw_file(raw, tmp_path / "other", phases=5)
+        reconstruct_raw_file(raw, tmp_path / "other", RawSettings(PatternLayout(3, 5)))
 
 
 def test_options_reach_the_reconstruction(tmp_path: Path) -> None:
@@ -191,10 +193,11 @@ def test_options_reach_the_reconstruction(tmp_path: Path) -> None:
     image = reconstruct_raw_file(
         raw,
         tmp_path / "out",
-        orientations=2,
-        phases=5,
-        estimation=Estimation(orders=2, refine_phases=True, allow_weak=True, background=300),
-        settings=WienerSettings(attenuation=0.5),
+        RawSettings(PatternLayout(2, 5)),
+        Making(
+            Estimation(orders=2, refine_phases=True, allow_weak=True, background=300),
+            WienerSettings(attenuation=0.5),
+        ),
     )
     assert tifffile.imread(image).squeeze().shape == (288, 288)
     about = json.loads((tmp_path / "out" / "raw_parameters.json").read_text())
@@ -205,4 +208,4 @@ def test_options_reach_the_reconstruction(tmp_path: Path) -> None:
     even = 2 * np.pi * np.arange(5) / 5
     np.testing.assert_allclose(found["steps_rad"][1] - even, uneven[1], atol=np.radians(4))
     with pytest.raises(ReconstructionError, match="orientation 0"):
-        reconstruct_raw_file(raw, tmp_path / "strict", orientations=2, phases=5)
+        reconstruct_raw_file(raw, tmp_path / "strict", RawSettings(PatternLayout(2, 5)))

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from tisr_scope.errors import DataError
-from tisr_scope.inference.sliding_window import SlidingWindow, super_resolve
-from tisr_scope.networks.config import DpaTisrConfig, small
+from tisr_scope.inference.sliding_window import SlidingWindow
+from tisr_scope.inference.time_lapse import super_resolve
+from tisr_scope.networks.config import DpaTisrConfig, shown_places, small
 from tisr_scope.networks.dpa_tisr import DpaTisr, single_frame
 from tisr_scope.networks.dropout import MonteCarloDropout, monte_carlo
 
@@ -61,16 +62,21 @@ VARIANTS = {
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-@pytest.mark.parametrize("emit", ["centre", "newest", "central3"])
+@pytest.mark.parametrize("emit", ["centre", "newest", "central-3", "central-5"])
 def test_streaming_equals_the_plain_forward(name, emit):
     config = VARIANTS[name].model_copy(update={"dropout_rate": 0.0})
     network, frames = shaken(config), movie()
-    window = SlidingWindow(network, passes=2, emit=emit)
+    window = SlidingWindow(network, passes=2, shown=emit)
     shown = {}
     for t, frame in enumerate(frames):
         for sample in window.push(frame):
             shown[sample.time_index] = (sample, t)
-    expected = {"centre": [3, 4, 5], "newest": [6, 7, 8], "central3": [2, 3, 4]}[emit]
+    expected = {
+        "centre": [3, 4, 5],
+        "newest": [6, 7, 8],
+        "central-3": [2, 3, 4],
+        "central-5": [1, 2, 3, 4, 5],
+    }[emit]
     assert sorted(shown) == expected
     for index, (sample, t) in shown.items():
         first = t - 6
@@ -111,7 +117,7 @@ def test_streaming_equals_plain_passes_with_the_same_masks(places, kind, monkeyp
     network = shaken(tiny(dropout_in=places, **kind))
     fix_masks(network, passes, monkeypatch)
     frames = movie(8)
-    window = SlidingWindow(network, passes=passes, emit="central3")
+    window = SlidingWindow(network, passes=passes, shown="central-3")
     samples = [s for frame in frames for s in window.push(frame)]
     assert [s.time_index for s in samples] == [2, 3, 4]
     x = frames[:7][None, :, None].expand(passes, -1, -1, -1, -1)
@@ -184,30 +190,63 @@ def test_passes_in_parts_have_the_right_statistics():
     assert z.square().mean() < 2
 
 
-@pytest.mark.parametrize("length", [2, 5, 7, 10])
-def test_every_frame_of_a_finite_movie(length):
+def lapse(network, numbered, shown="centre", done=(), **settings):
+    def window():
+        return SlidingWindow(network, shown=shown, **settings)
+
+    return list(super_resolve(window, numbered, shown, done=done))
+
+
+@pytest.mark.parametrize("shown", ["centre", "central-3", "central-7", "newest"])
+@pytest.mark.parametrize("length", [2, 5, 7, 10, 15])
+def test_every_frame_of_a_finite_movie(length, shown):
+    """Each once, in order; the frame itself comes from a window that holds it."""
     network, frames = shaken(tiny(dropout_rate=0.0)), movie(length).numpy()
-    seen = []
-    samples = list(
-        super_resolve(network, frames, passes=1, progress=lambda d, n: seen.append((d, n)))
-    )
-    assert [s.time_index for s in samples] == list(range(length))
-    assert seen == [(i + 1, length) for i in range(length)]
-    size = min(7, length)
-    for sample in samples:
-        first = min(max(sample.time_index - 3, 0), length - size)
-        x = torch.from_numpy(frames[first : first + size])[None, :, None]
+    samples = lapse(network, enumerate(frames), shown, passes=1)
+    assert [s.time_index for s, _ in samples] == list(range(length))
+    windows = [np.arange(first, first + 7) for first in range(length - 6)] or [np.arange(length)]
+    for sample, own in samples:
+        x = [torch.from_numpy(frames[w])[None, :, None] for w in windows if sample.time_index in w]
         with torch.inference_mode():
-            plain = network(x)[0, sample.time_index - first, 0]
-        torch.testing.assert_close(sample.means[0], plain, atol=1e-5, rtol=0)
+            plain = [network(one)[0, :, 0] for one in x]
+        place = [list(w).index(sample.time_index) for w in windows if sample.time_index in w]
+        error = [(sample.means[0] - y[p]).abs().max() for y, p in zip(plain, place, strict=True)]
+        assert min(error) < 1e-5
+        if own:
+            assert place[int(np.argmin(error))] in shown_places(shown)
+    if length >= 7:
+        assert sum(own for _, own in samples) >= length - 6
+
+
+def test_a_frame_left_out_makes_a_window_of_those_there_are():
+    network, frames = shaken(tiny(dropout_rate=0.0)), movie(12).numpy()
+    kept = [t for t in range(12) if t != 5]
+    samples = lapse(network, [(t, frames[t]) for t in kept], passes=1)
+    assert [s.time_index for s, _ in samples] == kept
+    # The windows of these hold frames on both sides of the gap.
+    assert [s.time_index for s, own in samples if own] == []
+    with torch.inference_mode():
+        plain = network(torch.from_numpy(frames[kept[1:8]])[None, :, None])[0, 3, 0]
+    torch.testing.assert_close(samples[4][0].means[0], plain, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("shown", ["centre", "central-3"])
+def test_what_is_done_already_changes_nothing_of_the_rest(shown):
+    network, frames = shaken(tiny()), movie(14).numpy()
+    whole = {s.time_index: s for s, _ in lapse(network, enumerate(frames), shown, passes=2, seed=4)}
+    for done in ({0, 1, 2}, set(range(9)), {6, 7}, set(range(13))):
+        rest = lapse(network, enumerate(frames), shown, done, passes=2, seed=4)
+        assert {s.time_index for s, _ in rest} == whole.keys() - done
+        for sample, _ in rest:
+            assert torch.equal(sample.means, whole[sample.time_index].means)
 
 
 def test_offline_centre_frames_are_those_of_the_live_run():
     network, frames = shaken(tiny()), movie(9)
     live = run(network, frames, passes=2, seed=4)
-    offline = list(super_resolve(network, frames.numpy(), passes=2, seed=4))
+    offline = lapse(network, enumerate(frames.numpy()), passes=2, seed=4)
     for sample in live:
-        assert torch.equal(sample.means, offline[sample.time_index].means)
+        assert torch.equal(sample.means, offline[sample.time_index][0].means)
 
 
 def test_frames_that_cannot_be_used_are_refused():
@@ -225,6 +264,6 @@ def test_frames_that_cannot_be_used_are_refused():
     with pytest.raises(DataError, match="not in a window of 1 frames"):
         window.samples([3])
     with pytest.raises(DataError, match="no frames"):
-        list(super_resolve(network, np.zeros((0, SIZE, SIZE), np.float32)))
+        lapse(network, [])
     with pytest.raises(DataError, match="at least three frames"):
         SlidingWindow(network, passes=0)

@@ -54,6 +54,7 @@ class _Requests:
 
     def forget(self) -> None:
         """Whatever comes next is a first signal."""
+        self.first = 0  # number of the first signal
         self.heard = 0  # by the listening thread
         self.handled = 0  # by Python in the main thread
 
@@ -87,6 +88,11 @@ _requests = _Requests()
 def signalled() -> bool:
     """Whether a signal has asked this process to stop."""
     return max(_requests.heard, _requests.handled) > 0
+
+
+def exit_code() -> int:
+    """What a process returns that a signal stopped: 130 after Ctrl-C, 143 after SIGTERM."""
+    return 128 + _requests.first if _requests.first else 1
 
 
 @contextmanager
@@ -162,6 +168,7 @@ def _listening() -> Iterator[None]:
 def _in_main_thread(number: int, _frame: FrameType | None) -> None:
     """Python's handler, for what only the main thread can do: interrupt itself."""
     _requests.handled += 1
+    _requests.first = _requests.first or number
     if _requests.handled == 1:
         _requests.stop_all()
     elif not _requests.shielded and _ends_at_once(number):
@@ -183,6 +190,7 @@ def _listen(ours: socket.socket) -> None:
         for number in data:
             if number in SIGNALS:
                 _requests.heard += 1
+                _requests.first = _requests.first or number
                 if _requests.heard == 1:
                     _requests.stop_all()
                 elif _ends_at_once(number):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -38,6 +38,13 @@ ModeOption = Annotated[
     Literal["paired", "timelapse"],
     typer.Option(help="Running order for pairs, or low-light time-lapse."),
 ]
+ShowOption = Annotated[
+    Literal["centre", "central-3", "central-5", "central-7", "newest"],
+    typer.Option(
+        help="Frames of each window that become results: the centre one (best), several central "
+        "ones (faster), or the newest (no delay)."
+    ),
+]
 DeviceOption = Annotated[str, typer.Option(help="Where the network runs: cpu, cuda, cuda:1.")]
 WienerOption = Annotated[
     float | None, typer.Option(min=0, help="Wiener parameter [default: from the light level].")
@@ -49,7 +56,11 @@ RefinePhasesOption = Annotated[
     bool, typer.Option("--refine-phases", help="Measure the phase of every frame.")
 ]
 CorrectDriftOption = Annotated[
-    bool, typer.Option("--correct-drift", help="Move the orientations back onto the first one.")
+    bool | None,
+    typer.Option(
+        "--correct-drift/--no-correct-drift",
+        help="Move the orientations back onto the first one [default: where it is beyond doubt].",
+    ),
 ]
 ThreadsOption = Annotated[
     int | None, typer.Option(min=1, help="CPU threads of the network [default: all].")
@@ -109,6 +120,15 @@ def tell_pair_quality(pairs: Path, *, kept: bool = False) -> None:
         out.print(escape(f"{entry['source']}: no pair: {entry['reason']}"), highlight=False)
 
 
+def tell_findings(findings: Sequence[Mapping[str, Any]]) -> None:
+    """Print what was found wrong with frames."""
+    for one in findings[:MOST_LISTED]:
+        action = ", left out" if one["left_out"] else ""
+        out.print(escape(f"time point {one['t'] + 1}: {one['text']}{action}"), highlight=False)
+    if len(findings) > MOST_LISTED:
+        out.print(f"and {len(findings) - MOST_LISTED} more in summary.json")
+
+
 def parsed_settings(assignments: list[str] | None) -> tuple[DeviceSetting, ...]:
     """Device settings of ``--set DEVICE.PROPERTY=VALUE``."""
     settings = []
@@ -136,3 +156,11 @@ def show_table(title: str, rows: Mapping[str, Any]) -> None:
         shown = f"{value:.4g}" if isinstance(value, float) else str(value)
         table.add_row(key.replace("_", " "), escape(shown))
     out.print(table)
+
+
+def decimals(text: str | None, option: str) -> tuple[float, ...]:
+    """Numbers of a list such as ``1,5,25``."""
+    try:
+        return tuple(float(part) for part in (text or "").split(",") if part.strip())
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is no list like 1,5,25", param_hint=option) from error

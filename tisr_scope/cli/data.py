@@ -14,6 +14,7 @@ from tisr_scope.cli.common import (
     OrdersOption,
     RefinePhasesOption,
     WienerOption,
+    decimals,
     out,
     progress_bar,
     show_table,
@@ -44,7 +45,7 @@ def prepare(
     seed: Annotated[int, typer.Option(help="Of the random split by recording.")] = 0,
     orders: OrdersOption = 1,
     refine_phases: RefinePhasesOption = False,
-    correct_drift: CorrectDriftOption = False,
+    correct_drift: CorrectDriftOption = None,
     wiener: WienerOption = None,
     device: DeviceOption = "cpu",
 ) -> None:
@@ -196,14 +197,14 @@ def import_(
         channel=channel,
         plane=plane,
         levels=tuple(_numbers(levels, "--levels")),
-        levels_mw=_decimals(levels_mw, "--levels-mw"),
+        levels_mw=decimals(levels_mw, "--levels-mw"),
         interval_s=interval_s,
         exposure_ms=exposure_ms,
         pixel_size_um=pixel_size_um,
         numerical_aperture=numerical_aperture,
         excitation_nm=excitation_nm,
         emission_nm=emission_nm,
-        angles_rad=tuple(math.radians(a) for a in _decimals(angles_deg, "--angles-deg")),
+        angles_rad=tuple(math.radians(a) for a in decimals(angles_deg, "--angles-deg")),
         period_um=period_um,
         offset_adu=offset_adu,
         electrons_per_adu=electrons_per_adu,
@@ -286,11 +287,3 @@ def _numbers(text: str | None, option: str) -> list[int]:
         if part:
             numbers += range(int(first), int(last or first) + 1)
     return numbers
-
-
-def _decimals(text: str | None, option: str) -> tuple[float, ...]:
-    """Numbers of a list such as ``1,5,25``."""
-    try:
-        return tuple(float(part) for part in (text or "").split(",") if part.strip())
-    except ValueError as error:
-        raise typer.BadParameter(f"{text!r} is no list like 1,5,25", param_hint=option) from error

@@ -12,12 +12,14 @@ from rich.table import Table
 
 from tisr_scope.cli.common import (
     DeviceOption,
+    ShowOption,
     ThreadsOption,
     cancellable,
     err,
     out,
     progress_bar,
     show_table,
+    tell_findings,
     tell_pair_quality,
     use_threads,
 )
@@ -296,40 +298,65 @@ def _with_limits(value: Mean | None) -> str:
 
 def infer(
     model: Annotated[str, typer.Argument(help="Bundle folder or name of a shipped model.")],
-    source: Annotated[Path, typer.Argument(help="A recording, or a stack (.tif, .mrc).")],
+    source: Annotated[Path, typer.Argument(help="A recording, or an image file (.tif, .mrc, ...)")],
     folder: Annotated[Path, typer.Argument(help="New folder for the results.")],
-    channel: Annotated[str | None, typer.Option(help="Only this channel.")] = None,
+    channel: Annotated[
+        str | None, typer.Option(help="Only this channel: its name, or number in a file.")
+    ] = None,
     level: Annotated[int, typer.Option(min=1, help="Laser level of a paired recording.")] = 1,
+    show: ShowOption = "centre",
     passes: Annotated[int, typer.Option(min=1, help="Monte Carlo passes.")] = 6,
+    scale: Annotated[
+        float | None,
+        typer.Option(
+            min=1e-9,
+            help="Electrons that become 1, for parts of one movie [default: from the frames].",
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on; what is finished is left alone.")
+    ] = False,
+    axes: Annotated[
+        str | None, typer.Option(help="Of a file that names them wrongly, slowest first: TYX.")
+    ] = None,
     pixel_size_um: Annotated[
-        float | None, typer.Option(help="Of a stack that does not say.")
+        float | None, typer.Option(help="Of a file that does not say.")
     ] = None,
     interval_s: StackOption = None,
     numerical_aperture: Annotated[
-        float | None, typer.Option(help="With which a stack was taken.")
+        float | None, typer.Option(help="With which a file was taken.")
     ] = None,
-    emission_nm: Annotated[float | None, typer.Option(help="Of the light in a stack.")] = None,
-    offset_adu: Annotated[float, typer.Option(help="Camera offset of a stack, in counts.")] = 0.0,
-    electrons_per_adu: Annotated[float, typer.Option(help="Electrons per count of a stack.")] = 1.0,
-    average: Annotated[int, typer.Option(min=1, help="Frames of a stack to average.")] = 1,
+    emission_nm: Annotated[float | None, typer.Option(help="Of the light in a file.")] = None,
+    offset_adu: Annotated[
+        float | None, typer.Option(help="Camera offset of a file, in counts [default: unknown].")
+    ] = None,
+    electrons_per_adu: Annotated[float, typer.Option(help="Electrons per count of a file.")] = 1.0,
+    average: Annotated[int, typer.Option(min=1, help="Frames of a file to average.")] = 1,
     repeat: Annotated[
         int | None, typer.Option(min=7, help="Repeat a single image as a still time-lapse.")
     ] = None,
     device: DeviceOption = "cpu",
     threads: ThreadsOption = None,
 ) -> None:
-    """Super-resolve every frame of recordings and stacks, with confidence.
+    """Super-resolve every frame of recordings and image files, with confidence.
+
+    Frames are read one at a time. Broken ones (black, frozen, torn, saturated) are named and left
+    out, hot pixels are repaired. A run that was stopped, killed or ran out of disk goes on with
+    the same command.
 
     Examples
     --------
     `tisr infer microtubules_small recordings/cell_01 results/cell_01`
 
+    `tisr infer microtubules_small movie.ome.tif results/movie --show central-3`
+
     `tisr infer microtubules_small widefield.tif results/still --average 9 --repeat 7`
     """
+    from tisr_scope.cancel import exit_code
     from tisr_scope.inference.offline import infer as run
 
     use_threads(threads)
-    with progress_bar("frames") as progress:
+    with cancellable() as cancel, progress_bar("frames") as progress:
         summaries = run(
             model,
             source,
@@ -338,6 +365,10 @@ def infer(
             device=device,
             passes=passes,
             level=level - 1,
+            shown=show,
+            scale=scale,
+            resume=resume,
+            axes=axes,
             pixel_size_um=pixel_size_um,
             interval_s=interval_s,
             numerical_aperture=numerical_aperture,
@@ -347,6 +378,19 @@ def infer(
             average=average,
             repeat=repeat,
             progress=progress,
+            cancel=cancel,
         )
+        ended = exit_code()
     for summary in summaries:
-        show_table("Super-resolved", summary.as_dict())
+        facts = summary.as_dict()
+        health = facts.pop("input_health")
+        facts["assumed"] = "; ".join(facts["assumed"]) or "nothing"
+        facts["frames left out"] = len(health["frames_left_out"]) or "none"
+        show_table("Super-resolved", facts)
+        tell_findings(health["findings"])
+    if not summaries[-1].finished:
+        err.print(
+            f"stopped after {summaries[-1].frames} frames of {summaries[-1].source}; "
+            "the same command goes on"
+        )
+        raise typer.Exit(ended)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -14,74 +14,163 @@ from tisr_scope.cli.common import (
     OrdersOption,
     RefinePhasesOption,
     WienerOption,
+    decimals,
     out,
     progress_bar,
+    show_table,
+)
+
+FILE, OPTICS, STRIPES, IMAGE, VOLUME = (
+    "What the file holds",
+    "Optics [default: the file's]",
+    "Stripes",
+    "Image",
+    "Volumes (three beams)",
 )
 
 
 def reconstruct(
-    source: Annotated[Path, typer.Argument(help="A recording, or a raw stack (.mrc, .tif).")],
+    source: Annotated[
+        Path,
+        typer.Argument(help="A recording, a stack (.tif .mrc .dv .nd2 .czi), or single frames."),
+    ],
     folder: Annotated[Path, typer.Argument(help="New folder for the images.")],
     report: Annotated[
         bool, typer.Option("--report", help="Measure the quality, as a page (PNG) and numbers.")
     ] = False,
+    device: DeviceOption = "cpu",
     orders: OrdersOption = 1,
+    angles_deg: Annotated[
+        str | None,
+        typer.Option(help="Direction of each carrier, searched around.", rich_help_panel=STRIPES),
+    ] = None,
+    period_um: Annotated[
+        float | None, typer.Option(min=0, help="Of the stripes.", rich_help_panel=STRIPES)
+    ] = None,
+    from_: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="PROFILE",
+            help="Stripes of a profile, a recording, or an earlier _parameters.json.",
+            rich_help_panel=STRIPES,
+        ),
+    ] = None,
     refine_phases: RefinePhasesOption = False,
+    correct_drift: CorrectDriftOption = None,
     allow_weak: Annotated[
         bool,
-        typer.Option("--allow-weak", help="An orientation without stripes gives its wide field."),
+        typer.Option(
+            "--allow-weak",
+            help="An orientation without stripes gives its wide field.",
+            rich_help_panel=STRIPES,
+        ),
     ] = False,
-    correct_drift: CorrectDriftOption = False,
+    accept_doubtful: Annotated[
+        bool,
+        typer.Option(
+            "--accept-doubtful",
+            help="Go on with stripes that may be wrong; the files say so.",
+            rich_help_panel=STRIPES,
+        ),
+    ] = False,
+    wiener: WienerOption = None,
     background: Annotated[
         float | None,
-        typer.Option(help="Taken off every frame [default: 1st percentile of a raw stack]."),
+        typer.Option(
+            help="Taken off every frame [default: 1st percentile of a raw stack].",
+            rich_help_panel=IMAGE,
+        ),
     ] = None,
-    wiener: WienerOption = None,
     attenuation: Annotated[
-        float, typer.Option(min=0, max=0.999, help="Against haze and honeycomb: 0 off, 0.9 strong.")
+        float,
+        typer.Option(
+            min=0,
+            max=0.999,
+            help="Of haze: 0 off, 0.9 strong.",
+            rich_help_panel=IMAGE,
+        ),
     ] = 0.0,
     attenuation_width: Annotated[
-        float, typer.Option(min=0.01, help="Its sigma, as a fraction of the cut-off.")
+        float,
+        typer.Option(min=0.01, help="Its sigma over the cut-off.", rich_help_panel=IMAGE),
     ] = 0.2,
     apodisation: Annotated[
-        float, typer.Option(min=0, help="Power of the cosine at the edge: 0 sharp, 2 soft.")
+        float,
+        typer.Option(min=0, help="Power of the cosine: 0 sharp, 2 soft.", rich_help_panel=IMAGE),
     ] = 1.0,
     positivity: Annotated[
-        int, typer.Option(min=0, help="Rounds that rule out negative light: 0 off, 10 usual.")
+        int,
+        typer.Option(
+            min=0,
+            help="Rounds without negative light: 0 off, 10 usual.",
+            rich_help_panel=IMAGE,
+        ),
     ] = 0,
-    otf: Annotated[Path | None, typer.Option(help="Measured radial OTF (.mrc, .csv).")] = None,
     profile: Annotated[
-        str | None, typer.Option(help="Layout, optics and stripes of a raw stack.")
-    ] = None,
-    channel: Annotated[int, typer.Option(min=1, help="Channel of that profile.")] = 1,
-    orientations: Annotated[int, typer.Option(min=1, help="Of a raw stack.")] = 3,
-    phases: Annotated[
-        int | None, typer.Option(min=3, help="Of a raw stack [default: 3, or 5 with sections].")
-    ] = None,
-    sections: Annotated[
-        int | None, typer.Option(min=1, help="Focal planes of a raw 3D stack (three beams).")
-    ] = None,
-    z_step_um: Annotated[
-        float | None, typer.Option(min=0, help="Distance of sections [default: the file's].")
+        str | None,
+        typer.Option(help="Layout, optics and stripes of a raw stack.", rich_help_panel=FILE),
     ] = None,
     axes: Annotated[
-        str, typer.Option(help="Order of the frames of a 3D stack, slowest first.")
-    ] = "TOZPYX",
-    refractive_index: Annotated[float, typer.Option(min=1, help="Of the immersion, 3D.")] = 1.515,
-    excitation_nm: Annotated[float, typer.Option(min=1, help="Of a 3D stack.")] = 488.0,
+        str | None,
+        typer.Option(
+            help="Order of the frames, slowest first: TOPYX; OYPX: side by side; TOZPYX: volumes.",
+            rich_help_panel=FILE,
+        ),
+    ] = None,
+    channel: Annotated[
+        int | None, typer.Option(min=1, help="Of several.", rich_help_panel=FILE)
+    ] = None,
+    orientations: Annotated[
+        int | None, typer.Option(min=1, help="[default: 3]", rich_help_panel=FILE)
+    ] = None,
+    phases: Annotated[
+        int | None, typer.Option(min=3, help="[default: 3, volumes 5]", rich_help_panel=FILE)
+    ] = None,
+    extra_frames: Annotated[
+        int,
+        typer.Option(min=0, help="After every set, that show no pattern.", rich_help_panel=FILE),
+    ] = 0,
+    interval_s: Annotated[
+        float | None, typer.Option(min=0, help="Between time points.", rich_help_panel=FILE)
+    ] = None,
+    pixel_size_um: Annotated[
+        float | None, typer.Option(help="In the sample.", rich_help_panel=OPTICS)
+    ] = None,
+    numerical_aperture: Annotated[
+        float | None, typer.Option(help="Of the detection.", rich_help_panel=OPTICS)
+    ] = None,
+    emission_nm: Annotated[
+        float | None, typer.Option(help="Of the channel.", rich_help_panel=OPTICS)
+    ] = None,
+    otf: Annotated[
+        Path | None,
+        typer.Option(help="Measured radial OTF (.mrc, .csv).", rich_help_panel=OPTICS),
+    ] = None,
+    sections: Annotated[
+        int | None, typer.Option(min=1, help="Focal planes.", rich_help_panel=VOLUME)
+    ] = None,
+    z_step_um: Annotated[
+        float | None, typer.Option(min=0, help="[default: the file's]", rich_help_panel=VOLUME)
+    ] = None,
+    refractive_index: Annotated[
+        float, typer.Option(min=1, help="Of the immersion.", rich_help_panel=VOLUME)
+    ] = 1.515,
+    excitation_nm: Annotated[
+        float, typer.Option(min=1, help="Of the light.", rich_help_panel=VOLUME)
+    ] = 488.0,
     excitation_na: Annotated[
-        float | None, typer.Option(help="Of the outer beams, 3D [default: from the stripes].")
+        float | None,
+        typer.Option(help="Of the outer beams [default: measured].", rich_help_panel=VOLUME),
     ] = None,
     psf: Annotated[
-        Path | None, typer.Option(help="Focal series of one bead (TIFF, MRC) for a 3D stack.")
+        Path | None,
+        typer.Option(help="Focal series of one bead (TIFF, MRC).", rich_help_panel=VOLUME),
     ] = None,
-    pixel_size_um: Annotated[float, typer.Option(help="Of a raw stack, in the sample.")] = 0.0626,
-    numerical_aperture: Annotated[float, typer.Option(help="Detection NA of a raw stack.")] = 1.49,
-    emission_nm: Annotated[float, typer.Option(help="Of a raw stack.")] = 525.0,
-    interval_s: Annotated[float, typer.Option(help="Between time points of a raw stack.")] = 1.0,
-    device: DeviceOption = "cpu",
 ) -> None:
     """Reconstruct SIM images beside the wide field, with a figure of what was estimated.
+
+    What a file says of its axes and optics is used; what nobody says is assumed, and printed so.
 
     Examples
     --------
@@ -89,87 +178,131 @@ def reconstruct(
 
     `tisr reconstruct raw.mrc reconstructed/raw --emission-nm 525 --otf otf_488.mrc --report`
 
+    `tisr reconstruct two_colours.ome.tif out --channel 2 --angles-deg 5,65,125 --period-um 0.21`
+
+    `tisr reconstruct dim.tif out --from out_of_a_bright_one/bright_parameters.json`
+
     `tisr reconstruct raw.tif out --orders 2 --orientations 5 --phases 5 --report`
 
-    `tisr reconstruct thick.tif out --attenuation 0.9 --refine-phases --allow-weak`
-
-    `tisr reconstruct series.tif out --sections 24 --z-step-um 0.125 --axes TOZPYX --report`
+    `tisr reconstruct series.dv out --sections 24 --axes TOZPYX --report`
     """
+    from tisr_scope.formats.raw_stack import PatternLayout
     from tisr_scope.profiles.library import load_profile
     from tisr_scope.sim.parameters.estimation_settings import Estimation
+    from tisr_scope.sim.reconstruction.raw_plan import (
+        RawSettings,
+        carriers_from,
+        plan_raw,
+        stated_carriers,
+    )
     from tisr_scope.sim.reconstruction.reconstruct import WienerSettings
     from tisr_scope.sim.reconstruction.reconstruct_files import (
+        Making,
         reconstruct_raw_file,
         reconstruct_recording,
     )
-    from tisr_scope.sim.reconstruction.reconstruct_volumes import (
-        SeriesLayout,
-        reconstruct_series_file,
-    )
 
     settings = WienerSettings(wiener, apodisation, attenuation, attenuation_width, positivity)
-    estimation = Estimation(orders, refine_phases, allow_weak, background, correct_drift)
+    estimation = Estimation(
+        orders, refine_phases, allow_weak, background, correct_drift, accept_doubtful
+    )
+    making = Making(estimation, settings, otf, device, report)
+    nominal = stated_carriers(decimals(angles_deg, "--angles-deg"), period_um)
+    if nominal is None and from_ is not None:
+        nominal = carriers_from(from_, (channel or 1) - 1)
     if sections is not None:
         _only_flat(source, orders > 1, refine_phases, allow_weak, correct_drift, otf, profile)
-        layout = SeriesLayout(
-            sections, axes, orientations, phases or 5, z_step_um, pixel_size_um, interval_s
-        )
-        with progress_bar("reconstructing") as progress:
-            volume = reconstruct_series_file(
+        files = [
+            _volume(
                 source,
                 folder,
-                layout,
+                making,
+                (sections, axes, orientations or 3, phases or 5),
+                (z_step_um, pixel_size_um, interval_s),
                 numerical_aperture=numerical_aperture,
                 emission_nm=emission_nm,
                 excitation_nm=excitation_nm,
                 immersion_index=refractive_index,
                 excitation_na=excitation_na,
                 psf=psf,
-                background=background,
-                settings=settings,
-                device=device,
-                report=report,
-                progress=progress,
             )
-        files = [volume]
-    elif source.is_dir():
+        ]
+    elif (source / "profile.yaml").is_file():
         with progress_bar("reconstructing") as progress:
             files = reconstruct_recording(
-                source,
-                folder,
-                estimation=estimation,
-                settings=settings,
-                otf_file=otf,
-                device=device,
-                report=report,
-                progress=progress,
+                source, folder, making, nominal=nominal, progress=progress
             )
     else:
+        known = None if profile is None else load_profile(profile)
+        light = None if known is None else known.illumination
+        raw = RawSettings(
+            PatternLayout(
+                orientations or (light.orientations if light else 3),
+                phases or (light.phases if light else 3),
+                axes,
+                extra_frames=extra_frames,
+            ),
+            channel,
+            pixel_size_um,
+            numerical_aperture,
+            emission_nm,
+            interval_s,
+            known,
+            nominal,
+        )
+        plan = plan_raw(source, raw)
+        show_table(f"{source.name}, read as", plan.told)
         with progress_bar("reconstructing") as progress:
             progress(0, 1)
-            image = reconstruct_raw_file(
-                source,
-                folder,
-                orientations=orientations,
-                phases=phases or 3,
-                pixel_size_um=pixel_size_um,
-                numerical_aperture=numerical_aperture,
-                emission_nm=emission_nm,
-                interval_s=interval_s,
-                profile=None if profile is None else load_profile(profile),
-                channel=channel - 1,
-                estimation=estimation,
-                settings=settings,
-                otf_file=otf,
-                device=device,
-                report=report,
-            )
+            files = [reconstruct_raw_file(plan, folder, making=making)]
             progress(1, 1)
-        files = [image]
     for file in files:
         out.print(f"wrote {file}")
         if report:
             _print_report(file)
+
+
+def _volume(
+    source: Path,
+    folder: Path,
+    making: Any,
+    layout: tuple[int, str | None, int, int],
+    sizes: tuple[float | None, float | None, float | None],
+    *,
+    numerical_aperture: float | None,
+    emission_nm: float | None,
+    **optics: Any,
+) -> Path:
+    """Reconstruct focal series."""
+    from tisr_scope.sim.reconstruction.raw_plan import ASSUMED_EMISSION_NM, ASSUMED_NA
+    from tisr_scope.sim.reconstruction.reconstruct_volumes import (
+        AXES,
+        SeriesLayout,
+        reconstruct_series_file,
+    )
+
+    sections, axes, orientations, phases = layout
+    told = SeriesLayout(sections, axes or AXES, orientations, phases, *sizes[:2], sizes[2] or 1.0)
+    assumed = {
+        "axes": f"{AXES} (assumed)" if axes is None else None,
+        "detection NA": f"{ASSUMED_NA} (assumed)" if numerical_aperture is None else None,
+        "emission, nm": f"{ASSUMED_EMISSION_NM} (assumed)" if emission_nm is None else None,
+    }
+    show_table(f"{source.name}, read as", {k: v for k, v in assumed.items() if v})
+    with progress_bar("reconstructing") as progress:
+        return reconstruct_series_file(
+            source,
+            folder,
+            told,
+            numerical_aperture=numerical_aperture or ASSUMED_NA,
+            emission_nm=emission_nm or ASSUMED_EMISSION_NM,
+            background=making.estimation.background,
+            settings=making.settings,
+            device=making.device,
+            report=making.report,
+            progress=progress,
+            **optics,
+        )
 
 
 def _only_flat(source: Path, *asked: object) -> None:

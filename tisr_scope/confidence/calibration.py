@@ -23,6 +23,7 @@ from tisr_scope.confidence.fine_tuning import FineTuning, Interval
 from tisr_scope.confidence.input_domain import InputDomain
 from tisr_scope.confidence.recalibration import RecalibrationMap
 from tisr_scope.errors import CalibrationError
+from tisr_scope.networks.config import Shown
 from tisr_scope.normalise import Normalisation
 from tisr_scope.profiles.schema import Frozen, Positive
 
@@ -42,7 +43,7 @@ class Use(Frozen):
     weights: str
     """Hash of the weights."""
     normalisation: Normalisation
-    emitted: Literal["centre", "central3", "newest"] = "centre"
+    emitted: Shown = "centre"
     """Which frame of the window is shown."""
     passes: Annotated[int, Field(ge=1)] = 6
     """Monte Carlo passes M."""

@@ -19,13 +19,13 @@ from tisr_scope.confidence.audit_alarm import AuditAlarm, in_words
 from tisr_scope.confidence.side_band_audit import Audit, AuditSums, SideBandAuditor
 from tisr_scope.errors import DataError
 from tisr_scope.evaluation.audit_figure import write_audit_figure
-from tisr_scope.formats.biotisr import fold_raw
+from tisr_scope.formats.raw_stack import PatternLayout, read_raw_stack
 from tisr_scope.inference.result_store import RESULT, StoredResults, open_results
 from tisr_scope.provenance import provenance, write_json
 from tisr_scope.recording.recording import Recording
 from tisr_scope.sim.optics.otf import DetectionOtf, incoherent_otf
 from tisr_scope.sim.parameters.estimate import SimParameters, estimate_parameters
-from tisr_scope.sim.reconstruction.reconstruct_files import read_stack, recording_nominal
+from tisr_scope.sim.reconstruction.region import recording_nominal
 
 MOST_SETS = 16
 """Whose mean gives carriers and depths: dim frames are lifted out of the noise."""
@@ -198,7 +198,8 @@ def audit_raw_stack(
     DataError
         If the file cannot be read, or the number of frames does not fit.
     """
-    stack = fold_raw(read_stack(path), orientations, phases, str(path)).astype(np.float32)
+    raw = read_raw_stack(path, PatternLayout(orientations, phases))
+    stack = raw.plane().astype(np.float32)
     stack -= np.float32(offset_adu)
     return PatternedFrames(
         source=str(path),

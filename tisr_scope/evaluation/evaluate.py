@@ -280,7 +280,7 @@ def _predict(model: _Model, case: Case, level: int, passes: int, seed: int) -> _
         found.uncalibrated = tuple(reasons)
         calibration = None if reasons else calibration
     window = SlidingWindow(
-        model.network, passes=passes if bayesian else 1, emit="centre", seed=seed
+        model.network, passes=passes if bayesian else 1, shown="centre", seed=seed
     )
     carried = rule.carried(case.widefield, scale, model.bundle.config.upscale)
     for t, frame in enumerate(frames):

@@ -28,8 +28,10 @@ from tisr_scope.confidence.input_domain import SPACING, first_objection
 from tisr_scope.confidence.input_measures import BLOCK
 from tisr_scope.confidence.uncertainty import summarise
 from tisr_scope.errors import BundleError, DataError
+from tisr_scope.inference.frame_measures import peak_ratio
+from tisr_scope.inference.input_health import InputHealth
 from tisr_scope.inference.sliding_window import Samples, SlidingWindow
-from tisr_scope.networks.config import WINDOW
+from tisr_scope.networks.config import WINDOW, Shown, shown_places
 from tisr_scope.profiles.schema import Profile
 from tisr_scope.types import Prediction
 
@@ -55,6 +57,9 @@ class Model:
         Seed of the masks.
     level : int, optional
         Laser level of a running order the frames come from.
+    shown : str
+        Which frames of a window become results, see
+        :data:`~tisr_scope.networks.config.Shown`.
 
     Raises
     ------
@@ -74,6 +79,7 @@ class Model:
         passes: int = 6,
         seed: int = 0,
         level: int | None = None,
+        shown: Shown = "centre",
     ) -> None:
         if not bundle.config.bayesian:
             raise BundleError(
@@ -89,6 +95,7 @@ class Model:
         self.input_mode: InputMode = input_mode
         self.optics = optics
         self.level = level
+        self.shown: Shown = shown
         self.calibration: Calibration | None = bundle_calibration(bundle)
 
     @property
@@ -106,7 +113,7 @@ class Model:
         return Use(
             weights=self.bundle.weights_hash,
             normalisation=self.bundle.normalisation,
-            emitted="centre",
+            emitted=self.shown,
             passes=self.passes,
             window=WINDOW,
             input_mode=self.input_mode,
@@ -131,9 +138,23 @@ class Model:
         """
         self.network.check_frames(shape, where)
 
-    def open(self) -> StreamPredictor:
+    def open(self, *, offset_known: bool = True, still: bool = False) -> StreamPredictor:
         """A predictor with a window of its own, for one channel at one position."""
-        return StreamPredictor(self)
+        return StreamPredictor(self, self.health(offset_known=offset_known, still=still))
+
+    def health(self, *, offset_known: bool = True, still: bool = False) -> InputHealth:
+        """What judges the frames of one stream before the network sees them."""
+        optics = self.optics
+        if optics.pixel_size_um and optics.numerical_aperture and optics.emission_nm:
+            ratio = peak_ratio(optics.pixel_size_um, optics.numerical_aperture, optics.emission_nm)
+            return InputHealth(offset_known=offset_known, still=still, ratio=ratio)
+        return InputHealth(offset_known=offset_known, still=still)
+
+    def window(self, seed: int | None = None) -> SlidingWindow:
+        """An empty window of the network."""
+        return SlidingWindow(
+            self.network, self.passes, self.shown, self.seed if seed is None else seed
+        )
 
     def rehearse(self, shape: tuple[int, int]) -> float:
         """Compute one result from made-up frames; seconds it took.
@@ -151,7 +172,7 @@ class Model:
         predictor = self.open()
         predictor.set_scale(frames)
         try:
-            (found,) = predictor.advance(list(frames))
+            found, *_ = predictor.advance(list(frames))
         except (RuntimeError, MemoryError) as error:
             raise BundleError(
                 f"the network cannot run on {self.device}: {str(error).splitlines()[0]}",
@@ -175,37 +196,40 @@ class Model:
             "passes": self.passes,
             "seed": self.seed,
             "window": WINDOW,
-            "emitted": "centre",
+            "emitted": self.shown,
             "input": self.input_mode,
             "device": str(self.device),
         }
 
-    def predict(self, samples: Samples, calibrated: bool) -> Prediction:
-        """Mean, uncertainties and confidence of the Monte Carlo passes of one frame."""
-        means, scales = samples.means, samples.scales
-        combined = summarise(means, scales)
-        confidence = apply_calibration(means, scales, self.calibration if calibrated else None)
-        return Prediction(
-            time_index=samples.time_index,
-            mean=_image(combined.mean),
-            epistemic=_image(combined.epistemic),
-            aleatoric=_image(combined.aleatoric),
-            confidence=_image(confidence),
-            calibrated=calibrated,
-        )
+    def predict(self, samples: Sequence[Samples], calibrated: Sequence[bool]) -> list[Prediction]:
+        """Mean, uncertainties and confidence of the Monte Carlo passes of frames."""
+        found = []
+        for one, valid in zip(samples, calibrated, strict=True):
+            combined = summarise(one.means, one.scales)
+            confidence = apply_calibration(
+                one.means, one.scales, self.calibration if valid else None
+            )
+            found += [combined.mean, combined.epistemic, combined.aleatoric, confidence]
+        # One copy from the device for all of it.
+        images = torch.stack(found).float().cpu().numpy().reshape(len(samples), 4, *found[0].shape)
+        return [
+            Prediction(one.time_index, parts[0], parts[1], parts[2], parts[3], valid)
+            for one, parts, valid in zip(samples, images, calibrated, strict=True)
+        ]
 
 
 class StreamPredictor:
     """The window, scale and calibration state of one stream; see ``engine.Predictor``."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, health: InputHealth) -> None:
         self.model = model
+        self.health = health
         self.scale: float | None = None
         self._objections: list[str] = model.objections(None)
         self._doubts: tuple[str, ...] = ()
-        self._restarts = 0
+        self._restarts = self._taken = self._fresh = 0
         self._unmeasured: list[Float[np.ndarray, "y x"]] = []
-        self._sliding = self._new_window()
+        self._sliding = model.window()
 
     @property
     def window(self) -> int:
@@ -240,9 +264,11 @@ class StreamPredictor:
         DataError
             If the frames hold no light, or values that are not finite.
         """
-        self.scale = self.model.bundle.normalisation.scale(warm_up, "warm-up")
+        good = self.health.prime(list(warm_up))
+        rule = self.model.bundle.normalisation
+        self.scale = rule.scale(np.stack(good) if good else warm_up, "warm-up")
         self._objections = self.model.objections(self.scale)
-        self._measure(list(warm_up))
+        self._measure(good or list(warm_up))
         return self.scale
 
     def use_scale(self, scale: float) -> None:
@@ -264,34 +290,44 @@ class StreamPredictor:
     def restart(self) -> None:
         """Forget every frame; masks go on with another seed."""
         self._restarts += 1
+        self._taken = self._fresh = 0
         self._unmeasured = []
-        self._sliding = self._new_window()
+        self._sliding = self.model.window(self.model.seed + self._restarts)
 
     def advance(self, frames: Sequence[Float[np.ndarray, "y x"]]) -> list[Prediction]:
-        """Append consecutive frames and reconstruct once, with the newest window."""
+        """Append consecutive frames and reconstruct once, with the newest window.
+
+        Frames that :attr:`health` leaves out never reach the network.  They get no prediction, and
+        what is predicted with one of them missing in its window counts as uncalibrated.
+        """
         if self.scale is None:
             raise DataError(
                 "the intensity scale is not known yet", remedy="give the warm-up frames first"
             )
-        self._unmeasured += frames
+        rule = self.model.bundle.normalisation
+        for frame in frames:
+            number, self._taken = self._taken, self._taken + 1
+            image = self.health.judge(number, frame).image
+            if image is not None:
+                self._unmeasured.append(image)
+                self._sliding.push(
+                    rule.normalise_input(image, self.scale),
+                    reconstruct=False,
+                    index=number,
+                    carried=rule.carried(image, self.scale, self.model.upscale),
+                )
+                self._fresh += 1
         if len(self._unmeasured) >= SPACING:
             self._measure(self._unmeasured[-BLOCK:])
             self._unmeasured = []
-        samples: list[Samples] = []
-        for place, frame in enumerate(frames):
-            rule = self.model.bundle.normalisation
-            samples = self._sliding.push(
-                rule.normalise_input(frame, self.scale),
-                reconstruct=place == len(frames) - 1,
-                carried=rule.carried(frame, self.scale, self.model.upscale),
-            )
-        return [self.model.predict(one, not self.objections) for one in samples]
-
-    def _new_window(self) -> SlidingWindow:
-        model = self.model
-        return SlidingWindow(
-            model.network, passes=model.passes, emit="centre", seed=model.seed + self._restarts
-        )
+        held, length = self._sliding.indices, self._sliding.length
+        places = shown_places(self.model.shown, length)
+        if len(held) < length or self._fresh < len(places):
+            return []
+        self._fresh = 0
+        whole = held[-1] - held[0] == length - 1
+        samples = self._sliding.samples(places)
+        return self.model.predict(samples, [whole and not self.objections] * len(samples))
 
 
 def check_device(name: str) -> torch.device:
@@ -366,7 +402,3 @@ def load_models(
             loaded[key].check_frames(profile.microscope.camera.frame_shape)
         found[channel] = loaded[key]
     return found
-
-
-def _image(image: Float[torch.Tensor, "y x"]) -> Float[np.ndarray, "y x"]:
-    return np.asarray(image.detach().float().cpu().numpy())

@@ -118,7 +118,10 @@ class ResultStore:
     def _go_on(self) -> None:
         """Take over what an earlier process left, if it was made in the same way."""
         stored = open_results(self.folder)
-        same = ("weights_sha256", "scale_electrons", "passes", "normalisation", "input", "upscale")
+        same = (
+            *("weights_sha256", "normalisation", "scale_electrons", "upscale"),
+            *("passes", "seed", "emitted", "input"),
+        )
         other = [
             key
             for key in same

@@ -14,9 +14,8 @@ beyond rounding: the result is that of the network's own ``forward`` on the whol
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -25,13 +24,11 @@ from torch import Tensor
 
 from tisr_scope.errors import DataError
 from tisr_scope.networks.alignment import Flow, Map
-from tisr_scope.networks.config import WINDOW
+from tisr_scope.networks.config import WINDOW, Shown, shown_places
 from tisr_scope.networks.deformable_phase_alignment import Spectrum
 from tisr_scope.networks.dpa_tisr import DpaTisr
 from tisr_scope.networks.dropout import monte_carlo, seeded_generator
 from tisr_scope.networks.second_order_propagation import Flows, compose
-
-Emit = Literal["centre", "newest", "central3"]
 
 
 @dataclass(frozen=True)
@@ -84,10 +81,9 @@ class SlidingWindow:
         In evaluation mode; its device is used.
     passes : int
         Monte Carlo passes M (Paper: six).
-    emit : {"centre", "newest", "central3"}
-        Which frames of a full window are shown: the centre one, with three frames of latency and
-        the best quality; the newest, provisional; or the three central ones of every third
-        window, for a third of the work.
+    shown : {"centre", "central-3", "central-5", "central-7", "newest"}
+        Which frames of a full window are shown, see
+        :data:`~tisr_scope.networks.config.Shown`.
     seed : int
         Masks follow from the seed and the number of the shown frame alone.
     length : int
@@ -105,7 +101,7 @@ class SlidingWindow:
         self,
         network: DpaTisr,
         passes: int = 6,
-        emit: Emit = "centre",
+        shown: Shown = "centre",
         seed: int = 0,
         *,
         length: int = WINDOW,
@@ -119,7 +115,7 @@ class SlidingWindow:
             )
         self.network = network.eval()
         self.passes = passes
-        self.emit = emit
+        self.shown = shown
         self.seed = seed
         self.length = length
         self.passes_at_once = min(passes, passes_at_once or passes)
@@ -128,13 +124,20 @@ class SlidingWindow:
 
     @property
     def delay(self) -> int:
-        """Frames by which the (middle) shown frame is behind the newest."""
-        return 0 if self.emit == "newest" else self.length // 2
+        """Frames by which the newest shown frame is behind the newest of its window."""
+        return self.length - 1 - shown_places(self.shown, self.length)[-1]
+
+    @property
+    def indices(self) -> list[int]:
+        """Numbers of the frames in the window, oldest first."""
+        return [entry.index for entry in self._entries]
 
     def push(
         self,
         frame: Float[Tensor, "*axes"] | Float[np.ndarray, "*axes"],
         reconstruct: bool = True,
+        *,
+        index: int | None = None,
         carried: Float[np.ndarray, "fy fx"] | None = None,
     ) -> list[Samples]:
         """Take the next frame.
@@ -146,6 +149,8 @@ class SlidingWindow:
         reconstruct : bool
             False takes the frame in and shows nothing, for the frames that are passed over when
             the network is behind; it costs little.
+        index : int, optional
+            Its number, on which masks depend; by default it follows the one before.
         carried : array, optional
             Background of the frame, given back to its predictions; see
             :meth:`~tisr_scope.normalise.Normalisation.carried`.
@@ -160,19 +165,15 @@ class SlidingWindow:
         DataError
             If the frame is not finite, too small, or of another size than the ones before.
         """
+        number = index if index is not None else (self.indices or [-1])[-1] + 1
         with torch.inference_mode():
-            self._entries.append(self._entry(frame, carried))
+            self._entries.append(self._entry(frame, number, carried))
         self._pushed += 1
         full = self._pushed - self.length
-        if not reconstruct or full < 0 or (self.emit == "central3" and full % 3):
+        places = shown_places(self.shown, self.length)
+        if not reconstruct or full < 0 or full % len(places):
             return []
-        middle = self.length // 2
-        shown = {
-            "centre": [middle],
-            "newest": [self.length - 1],
-            "central3": [middle - 1, middle, middle + 1],
-        }
-        return self.samples(shown[self.emit])
+        return self.samples(places)
 
     def samples(self, shown: Sequence[int]) -> list[Samples]:
         """Reconstruct some frames of the present window, full or not.
@@ -229,11 +230,12 @@ class SlidingWindow:
     def _entry(
         self,
         frame: Float[Tensor, "*axes"] | Float[np.ndarray, "*axes"],
+        number: int,
         carried: Float[np.ndarray, "fy fx"] | None,
     ) -> _Entry:
         device = next(self.network.parameters()).device
         image = torch.as_tensor(frame, dtype=torch.float32, device=device)
-        where = f"frame {self._pushed}"
+        where = f"frame {number}"
         if image.dim() != 2:
             raise DataError(
                 f"a frame has two axes, not the shape {tuple(image.shape)}",
@@ -262,7 +264,7 @@ class SlidingWindow:
             spectrum = self.network.spectrum(features)
         pair = self._pair(before, x) if before is not None else None
         back = None if carried is None else torch.as_tensor(carried, device=device)
-        return _Entry(self._pushed, x, features, spectrum, pair, back)
+        return _Entry(number, x, features, spectrum, pair, back)
 
     def _pair(self, before: _Entry, x: Float[Tensor, "1 1 y x"]) -> _Pair | None:
         # A sliding-window network wants flows from the shown frames only, at once.
@@ -341,60 +343,3 @@ def _expand(spectrum: Spectrum | None, copies: int) -> Spectrum | None:
     return Spectrum(
         spectrum.values.expand(copies, -1, -1, -1), spectrum.code.expand(copies, -1, -1, -1)
     )
-
-
-def super_resolve(
-    network: DpaTisr,
-    frames: Sequence[Float[np.ndarray, "y x"]] | Float[np.ndarray, "time y x"],
-    *,
-    passes: int = 6,
-    seed: int = 0,
-    length: int = WINDOW,
-    passes_at_once: int | None = None,
-    carried: Callable[[int], Float[np.ndarray, "fy fx"] | None] | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> Iterator[Samples]:
-    """Every frame of a finite time-lapse, in the order of time.
-
-    Each frame is the centre of its window, as far as there are frames on both sides; the first
-    and the last ones come from the first and the last whole window.  A time-lapse shorter than a
-    window is one window of the frames there are.
-
-    Parameters
-    ----------
-    network : DpaTisr
-    frames : array, shape (time, y, x), or sequence of frames
-        On the normalised scale; read one at a time.
-    passes, seed, length, passes_at_once
-        See :class:`SlidingWindow`; centre frames get the very masks they get live.
-    carried : callable, optional
-        Gives the background of a frame, see :meth:`SlidingWindow.push`.
-    progress : callable, optional
-        Called with the frames done and their total.
-
-    Raises
-    ------
-    DataError
-        If there are no frames, or one of them cannot be used.
-    """
-    total = len(frames)
-    if total == 0:
-        raise DataError("the time-lapse has no frames", remedy="check the recording")
-    window = SlidingWindow(
-        network, passes, "centre", seed, length=length, passes_at_once=passes_at_once
-    )
-    middle = length // 2
-    done = 0
-    for t in range(total):
-        window.push(frames[t], reconstruct=False, carried=carried(t) if carried else None)
-        places: list[int] = []
-        if t + 1 >= min(length, total):
-            size = min(length, t + 1)
-            first = 0 if t + 1 == size else middle
-            last = size - 1 if t + 1 == total else middle
-            places = list(range(first, last + 1))
-        for place in places:
-            yield from window.samples([place])
-            done += 1
-            if progress is not None:
-                progress(done, total)

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
-import warnings
+import mmap
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict
 
-import mrcfile
 import numpy as np
-import tifffile
 from jaxtyping import Float
 
 from tisr_scope.bundles.optics_domain import KnownOptics
 from tisr_scope.errors import DataError
+from tisr_scope.formats.facts import settle_pixel
+from tisr_scope.formats.reader import open_stack, time_series
+from tisr_scope.formats.stack import Stack
 from tisr_scope.inference.predictor import InputMode
 from tisr_scope.recording.recording import Recording
+
+
+class StackOptions(TypedDict, total=False):
+    """What can be said of an image file, see :class:`ImageStack`."""
+
+    axes: str | None
+    pixel_size_um: float | None
+    interval_s: float | None
+    numerical_aperture: float | None
+    emission_nm: float | None
+    offset_adu: float | None
+    electrons_per_adu: float
+    average: int
+    repeat: int | None
 
 
 class Source(Protocol):
@@ -28,6 +43,12 @@ class Source(Protocol):
     input_mode: InputMode
     level: int | None
     optics: KnownOptics
+    offset_known: bool
+    """Whether zero means no light."""
+    still: bool
+    """Whether one image is shown again and again on purpose."""
+    assumed: list[str]
+    """What nobody has said and is taken to be so."""
 
     def __len__(self) -> int:
         """Frames there are."""
@@ -47,6 +68,7 @@ class RecordedChannel:
         self.start_s = recording.time_s(0, channel, position) if recording.time_points else 0.0
         self.input_mode: InputMode = "pattern_mean" if recording.plan.patterned else "single"
         self.level = level if recording.mode == "paired" else None
+        self.offset_known, self.still, self.assumed = True, False, list[str]()
         self._recording, self._place, self._level = recording, (channel, position), level
 
     def __len__(self) -> int:
@@ -80,143 +102,132 @@ def recorded_channels(recording: Recording, channel: str | None, level: int = 0)
 
 
 class ImageStack:
-    """Frames from a TIFF, OME-TIFF or MRC file.
+    """Frames from an image file of other software, read one at a time.
 
     Parameters
     ----------
     path : path
-        Two or three axes; further axes of length one are dropped.
+        What :func:`~tisr_scope.formats.reader.open_stack` takes: TIFF of any kind, MRC and others.
+    axes : str, optional
+        What the axes of the file are, slowest first (``"TYX"``), where it names them wrongly.
+    channel : str, optional
+        Number of the channel, from 1, or its name in the file; needed where there are several.
     pixel_size_um, interval_s : float, optional
         Needed where the file does not tell.
     numerical_aperture, emission_nm : float, optional
-        Without them no calibration is known to hold.
-    offset_adu, electrons_per_adu : float
+        Without them, here or in the file, no calibration is known to hold.
+    offset_adu : float, optional
+        Camera offset in counts; without it the offset counts as unknown and none is subtracted.
+    electrons_per_adu : float
         Turn stored values into photo-electrons: (value - offset) * electrons per count.
     average : int
         Frames of one time point, which are averaged (the patterns of SIM raw data).
     repeat : int, optional
         Show a single image so many times: a still time-lapse.
 
+    Attributes
+    ----------
+    assumed : list of str
+        What neither the file nor the user says, and is taken to be so.
+
     Raises
     ------
     DataError
-        If the file cannot be read as a stack, or sizes are missing.
+        If the file cannot be read as a time-lapse of one channel, or sizes are missing.
     """
 
     def __init__(
         self,
         path: Path,
         *,
+        axes: str | None = None,
+        channel: str | None = None,
         pixel_size_um: float | None = None,
         interval_s: float | None = None,
         numerical_aperture: float | None = None,
         emission_nm: float | None = None,
-        offset_adu: float = 0.0,
+        offset_adu: float | None = None,
         electrons_per_adu: float = 1.0,
         average: int = 1,
         repeat: int | None = None,
     ) -> None:
-        raw, found_pixel, found_interval = read_stack(path)
-        if average < 1 or len(raw) % average:
+        stack = open_stack(path)
+        number = _channel_number(stack, channel)
+        if axes is None and average > 1 and len(stack.lengths) == 1:
+            axes = "TYX"  # patterns may lie along any axis; the user has said how many there are
+        self._frames, said = time_series(stack, axes, number)
+        count = len(self._frames)
+        if average < 1 or count % average:
             raise DataError(
-                f"{len(raw)} frames do not divide into groups of {average}",
+                f"{count} frames do not divide into groups of {average}",
                 where=str(path),
                 remedy="give the number of frames that make one wide-field image",
             )
-        grouped = raw.reshape(-1, average, *raw.shape[1:]).mean(axis=1, dtype=np.float32)
-        self._stack = (grouped - np.float32(offset_adu)) * np.float32(electrons_per_adu)
-        if not np.isfinite(self._stack).all():
-            raise DataError("the stack holds NaN or infinite values", where=str(path))
-        if repeat is not None:
-            if len(self._stack) != 1 or repeat < 1:
-                raise DataError(
-                    f"a stack of {len(self._stack)} images cannot be repeated {repeat} times",
-                    where=str(path),
-                    remedy="repeat a single image; average the frames of a SIM stack first",
-                )
-            self._stack = np.repeat(self._stack, repeat, axis=0)
-        pixel = pixel_size_um or found_pixel
-        if pixel is None:
+        self._length, self._repeats = count // average, repeat or 1
+        if repeat is not None and (self._length != 1 or repeat < 1):
             raise DataError(
-                "the file does not tell its pixel size",
+                f"a stack of {self._length} images cannot be repeated {repeat} times",
                 where=str(path),
-                remedy="give the size of a pixel in the sample with --pixel-size-um",
+                remedy="repeat a single image; average the frames of a SIM stack first",
             )
+        pixel = settle_pixel(stack.pixel_size_um, user=pixel_size_um, where=str(path))
+        told_interval = None if stack.interval_s is None else stack.interval_s.value
+        index = (number or 1) - 1
+        emission, aperture = stack.emission_of(index), stack.numerical_aperture
         self.name = path.name.partition(".")[0]
-        self.pixel_size_um = pixel
+        self.pixel_size_um = pixel.value
         self.optics = KnownOptics(
-            numerical_aperture=numerical_aperture, emission_nm=emission_nm, pixel_size_um=pixel
+            numerical_aperture=numerical_aperture or (aperture.value if aperture else None),
+            emission_nm=emission_nm or (emission.value if emission else None),
+            pixel_size_um=pixel.value,
         )
-        self.interval_s = interval_s or found_interval or 0.0
+        self.interval_s = interval_s or told_interval or 0.0
         self.start_s = 0.0
         self.input_mode: InputMode = "pattern_mean" if average > 1 else "single"
         self.level: int | None = None
+        self.still = repeat is not None
+        self.offset_known = offset_adu is not None
+        self._average = average
+        self._offset, self._gain = np.float32(offset_adu or 0), np.float32(electrons_per_adu)
+        self.assumed = []
+        if said == "assumed" and count > 1 and average == 1:
+            self.assumed.append(f"its {count} frames, which have no name, are time points")
+        if not self.offset_known:
+            self.assumed.append("stored values are taken as they are, no camera offset subtracted")
+        if not self.interval_s and repeat is None:
+            self.assumed.append("the time between frames is not known")
 
     def __len__(self) -> int:
-        return len(self._stack)
+        return self._length * self._repeats
 
     def frame(self, t: int) -> Float[np.ndarray, "y x"]:
         """One frame in photo-electrons."""
-        image: Float[np.ndarray, "y x"] = self._stack[t]
-        return image
+        first = t % self._length * self._average
+        stored = self._frames[first : first + self._average]
+        mean = stored.mean(axis=0, dtype=np.float64 if stored.dtype.itemsize > 4 else np.float32)
+        _release(self._frames)
+        with np.errstate(over="ignore"):  # values beyond single precision are found as infinite
+            image: Float[np.ndarray, "y x"] = mean.astype(np.float32)
+        return (image - self._offset) * self._gain
 
 
-def read_stack(path: Path) -> tuple[np.ndarray[Any, Any], float | None, float | None]:
-    """Frames (n, y, x) of a TIFF or MRC file, pixel size in µm and interval in s where told.
-
-    Raises
-    ------
-    DataError
-        If the file is missing, damaged, or no stack of grey images.
-    """
-    pixel = interval = None
-    try:
-        if path.suffix.lower() == ".mrc":
-            # Old headers without a stamp are common and only worth a warning.
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", RuntimeWarning)
-                with mrcfile.open(path, permissive=True) as file:
-                    data = np.array(file.data)
-        else:
-            with tifffile.TiffFile(path) as file:
-                data = file.asarray()
-                pixel, interval = _ome_sizes(file.ome_metadata)
-        if data.size == 0:
-            raise ValueError("it holds no image")
-    except (OSError, ValueError, tifffile.TiffFileError) as error:
+def _channel_number(stack: Stack, channel: str | None) -> int | None:
+    """Number of a channel, from 1, given by number or by name."""
+    if channel is None or channel.isdigit():
+        return None if channel is None else int(channel)
+    if channel not in stack.channels:
         raise DataError(
-            f"the stack cannot be read: {error}",
-            where=str(path),
-            remedy="give a recording folder, a .tif, .ome.tif or .mrc file",
-        ) from error
-    data = np.squeeze(data)
-    stack = data[None] if data.ndim == 2 else data
-    if stack.ndim != 3 or np.iscomplexobj(stack):
-        raise DataError(
-            f"an array of shape {data.shape} is no time-lapse of grey images",
-            where=str(path),
-            remedy="save one channel at one position, with axes time, y, x",
+            f"the file has no channel {channel!r}",
+            where=str(stack.path),
+            remedy=f"choose one of {', '.join(stack.channels) or 'its numbers, from 1'}",
         )
-    return stack, pixel, interval
+    return stack.channels.index(channel) + 1
 
 
-_MICROMETRES = {"µm": 1.0, "um": 1.0, "nm": 1e-3, "mm": 1e3}
-
-
-_SECONDS = {"s": 1.0, "ms": 1e-3, "min": 60.0}
-
-
-def _ome_sizes(metadata: str | None) -> tuple[float | None, float | None]:
-    """Pixel size in µm and interval in s from OME-XML, each None where it is not told."""
-    if not metadata:
-        return None, None
-    found = tifffile.xml2dict(metadata).get("OME", {}).get("Image", {})
-    image = found[0] if isinstance(found, list) else found
-    pixels = image.get("Pixels", {})
-    size, step = pixels.get("PhysicalSizeX"), pixels.get("TimeIncrement")
-    size_unit = _MICROMETRES.get(str(pixels.get("PhysicalSizeXUnit", "µm")))
-    step_unit = _SECONDS.get(str(pixels.get("TimeIncrementUnit", "s")))
-    return (
-        None if not size or size_unit is None else float(size) * size_unit,
-        None if not step or step_unit is None else float(step) * step_unit,
-    )
+def _release(pixels: np.ndarray[Any, Any]) -> None:
+    """Give back the memory of a mapped file that was read: stacks are larger than memory."""
+    base: Any = pixels
+    while base is not None and not isinstance(base, mmap.mmap):
+        base = getattr(base, "base", None)
+    if base is not None and hasattr(mmap, "MADV_DONTNEED"):
+        base.madvise(mmap.MADV_DONTNEED)

@@ -7,7 +7,7 @@ reach of a laptop's processor.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -15,6 +15,24 @@ from tisr_scope.profiles.schema import Frozen
 
 WINDOW = 7
 """Frames of a window (Paper: "the input length of 7 was optimal")."""
+
+Shown = Literal["centre", "central-3", "central-5", "central-7", "newest"]
+"""Frames of a window that become results: the centre one, of best quality; several central ones
+of windows further apart, for less work each; or the newest one, without delay."""
+SHOWN: tuple[Shown, ...] = get_args(Shown)
+
+
+def shown_places(shown: Shown, length: int = WINDOW) -> range:
+    """Places in the window of the frames that are shown, from 0, the oldest.
+
+    A window moves on by as many frames as it shows.
+    """
+    if shown == "newest":
+        return range(length - 1, length)
+    count = 1 if shown == "centre" else int(shown.removeprefix("central-"))
+    first = max(length // 2 - count // 2, 0)
+    return range(first, min(first + count, length))
+
 
 Count = Annotated[int, Field(ge=1)]
 Activation = Literal["relu", "leaky_relu"]

@@ -26,16 +26,16 @@ from tisr_scope.recording.recording import Recording
 from tisr_scope.sim.optics.otf import DetectionOtf, incoherent_otf
 from tisr_scope.sim.parameters.estimation_settings import Estimation
 from tisr_scope.sim.reconstruction.reconstruct import WienerSettings
-from tisr_scope.sim.reconstruction.reconstruct_files import (
+from tisr_scope.sim.reconstruction.region import (
     Reconstruction,
-    reconstruct_stack,
+    reconstruct_region,
     recording_nominal,
     saturation_electrons,
 )
 from tisr_scope.sim.reconstruction.widefield import widefield
 from tisr_scope.simulated_microscope.truth import is_simulated, truth_stack
 
-FORMAT = 4
+FORMAT = 5
 """Raised whenever the numbers of a pair would come out differently."""
 
 
@@ -218,10 +218,11 @@ def _written(
     with warnings.catch_warnings():
         # What it warns of is kept as remarks, and told together with everything else.
         warnings.simplefilter("ignore", UserWarning)
-        result = reconstruct_stack(
+        result = reconstruct_region(
             recording.electrons(frames[:, :, :, -1]),
             otf,
             pixel_um,
+            offset_known=True,
             nominal=recording_nominal(profile, source.channel),
             estimation=settings.estimation,
             settings=settings.wiener,

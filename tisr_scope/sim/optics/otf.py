@@ -50,6 +50,11 @@ class DetectionOtf:
     integrating_pixel_um: float = 0.0
 
     @property
+    def kind(self) -> str:
+        """Where the curve is from, in words."""
+        return "closed form" if self.radial_step is None else "measured"
+
+    @property
     def cutoff(self) -> float:
         """Frequency beyond which nothing is detected, in cycles per micrometre."""
         return cutoff_frequency(self.numerical_aperture, self.emission_nm)

@@ -7,22 +7,26 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from jaxtyping import Float
 
 from tisr_scope.errors import ReconstructionError
 from tisr_scope.sim.parameters.band_crosstalk import expected_leak
 from tisr_scope.sim.parameters.bands import squared
-from tisr_scope.sim.parameters.coarse_carrier import CoarseCarrier
+from tisr_scope.sim.parameters.coarse_carrier import SEARCH_WITHOUT_NOMINAL, CoarseCarrier
 from tisr_scope.sim.parameters.drift import Drift
 from tisr_scope.sim.parameters.orientation import OrientationEstimate
 
-MINIMUM_QUALITY = 30.0
-MINIMUM_QUALITY_NEAR_NOMINAL = 20.0
-"""Even light gives up to 24 where the whole ring is searched and 18 near a nominal carrier, at 96
-to 512 pixels; stripes at 20 photons give 500 at 256 x 256 pixels."""
-MAXIMUM_RIVAL = 0.6
-"""Second peak of the carrier search over the first.  At 256 pixels it stays below 0.2; in fields of
-64 pixels, where few filaments look alike in many places, 95 % of the carriers below 0.6 are right
-and half of those above 0.7 are wrong."""
+NEEDED_EVIDENCE = 1200.0
+NEEDED_EVIDENCE_LOCAL = 500.0
+"""That a carrier is right: of a whole ring, and where it was searched around a place or all
+orientations agree.  ``benchmarks/sim_acceptance.py`` tells how often they are wrong: without
+stripes one orientation in 1,000 reaches the first, and hardly ever all of them."""
+SAME_LENGTH, SAME_SPACING_RAD = 0.08, math.radians(5)
+"""Instruments turn one pattern by equal angles; carriers of chance do not agree with that."""
+MAXIMUM_RIVAL = 0.3
+"""Evidence of another carrier over the first one's, where it is more than chance can give."""
+MIRRORED_RIVAL = 0.6
+"""Height of the peak at the opposite shift over the first one's."""
 MINIMUM_HARMONIC = 0.02
 MINIMUM_STRUCTURE = 1.5
 """Wide field over its noise; 1 in an even field, 20 in filaments at 20 photons."""
@@ -38,10 +42,10 @@ REFUSED_DRIFT_UM = 0.1
 
 
 def weakness(
-    one: OrientationEstimate, orientation: int, quality: float, modulation: float, where: str
+    one: OrientationEstimate, orientation: int, evidence: float, modulation: float, where: str
 ) -> ReconstructionError | None:
     """Why an orientation cannot be trusted; None if it can."""
-    doubt = None if one.coarse is None else _doubt(one, one.coarse, orientation, quality, where)
+    doubt = None if one.coarse is None else _doubt(one, one.coarse, orientation, evidence, where)
     if doubt is not None:
         return doubt
     depth = float(np.median(one.harmonics.modulation[:, 0]))
@@ -56,31 +60,39 @@ def weakness(
 
 
 def _doubt(
-    one: OrientationEstimate, peak: CoarseCarrier, orientation: int, quality: float, where: str
+    one: OrientationEstimate, peak: CoarseCarrier, orientation: int, needed: float, where: str
 ) -> ReconstructionError | None:
     """Why a carrier may be another one than that of the stripes."""
     if peak.elsewhere is not None:
-        period, angle = 1 / np.hypot(*peak.elsewhere), np.arctan2(*peak.elsewhere[::-1]) % np.pi
+        ratio = float(np.hypot(*peak.elsewhere)) / one.wide.otf.cutoff
+        low, high = SEARCH_WITHOUT_NOMINAL
+        seen = f"stripes of orientation {orientation} stand out at {_named(peak.elsewhere)}"
+        if not low <= ratio <= high:
+            return ReconstructionError(
+                f"{seen}, {ratio:.2f} of the cut-off of the optics: outside the search of {low:g} "
+                f"to {high:g}",
+                where=where,
+                remedy="check --numerical-aperture, --emission-nm and --pixel-size-um; if they are "
+                "right, state the stripes with --angles-deg and --period-um",
+            )
         return ReconstructionError(
-            f"stripes of orientation {orientation} stand out where the profile does not expect "
-            f"them: period {period:.4f} um, angle {angle:.3f} rad",
+            f"{seen}, where they are not expected",
             where=where,
             remedy="check pattern period and angles, and the order of the orientations",
         )
-    if peak.quality < quality:
+    if one.evidence < needed:
         return ReconstructionError(
-            f"no stripes stand out in orientation {orientation} "
-            f"(peak {peak.quality:.1f} deviations over the background, {quality:.3g} are needed)",
+            f"no stripes stand out in orientation {orientation}: the most likely ones, at "
+            f"{_named(one.carrier)}, have {one.evidence:.0f} of {needed:.0f} needed to tell them "
+            "from chance",
             where=where,
-            remedy="check the order of the frames and the optics, state the nominal carrier, "
-            "or take more light",
+            remedy="check the order of the frames and the optics, or take more light; if you know "
+            "the stripes, state them with --angles-deg and --period-um, or --from another stack; "
+            "--accept-doubtful goes on at your own risk",
         )
-    # Where little light is, chance alone comes near the peak; a rival must be more than chance.
-    if peak.rival <= max(MAXIMUM_RIVAL * peak.quality, quality):
-        return None
-    if peak.mirrored and not one.leak.large:
-        return None  # the steps that were found since then do separate band -1
-    if peak.mirrored:
+    # Steps that are wrong leave both bands in one: then the two shifts compete.
+    competes = peak.rival > MIRRORED_RIVAL * max(peak.quality, 0.0)
+    if peak.mirrored and competes and one.leak.large:
         return ReconstructionError(
             f"the phases of orientation {orientation} cannot be told apart: band 1 holds "
             f"{100 * peak.rival / peak.quality:.0f} % as much of band -1, as where two frames show "
@@ -88,13 +100,67 @@ def _doubt(
             where=where,
             remedy="check that every pattern is shown once, and that no frame was lost",
         )
-    return ReconstructionError(
-        f"the carrier of orientation {orientation} is ambiguous: a second peak is "
-        f"{100 * peak.rival / peak.quality:.0f} % as high as the first",
-        where=where,
-        remedy="state the nominal carrier (pattern period and angles), or check that "
-        "orientations and phases are in the stated order",
-    )
+    if one.rival_evidence > max(MAXIMUM_RIVAL * one.evidence, needed) and not peak.mirrored:
+        return ReconstructionError(
+            f"the carrier of orientation {orientation} is ambiguous: beside {_named(one.carrier)} "
+            f"another one has {100 * one.rival_evidence / one.evidence:.0f} % as much evidence",
+            where=where,
+            remedy="state the stripes with --angles-deg and --period-um, or check that "
+            "orientations and phases are in the stated order; --accept-doubtful goes on at your "
+            "own risk",
+        )
+    return None
+
+
+def _named(carrier: Float[np.ndarray, " 2"]) -> str:
+    """Period and angle of a carrier, as the options take them."""
+    angle = math.degrees(math.atan2(carrier[1], carrier[0])) % 180
+    return f"period {1 / np.hypot(*carrier):.4f} um and angle {angle:.1f} degrees"
+
+
+def agreeing(carriers: Float[np.ndarray, "orientation 2"]) -> bool:
+    """Whether three carriers or more have one length and are turned by equal angles."""
+    count = len(carriers)
+    length = np.hypot(*carriers.T)
+    angles = np.sort(np.arctan2(carriers[:, 1], carriers[:, 0]) % np.pi)
+    gaps = np.diff(np.append(angles, angles[0] + np.pi))
+    even = np.abs(gaps - np.pi / count).max() < SAME_SPACING_RAD
+    return count > 2 and bool(length.max() < (1 + SAME_LENGTH) * length.min() and even)
+
+
+def predicted(
+    carriers: Float[np.ndarray, "orientation 2"], sure: Sequence[bool], orientation: int
+) -> list[Float[np.ndarray, " 2"]]:
+    """Where the carrier of an orientation lies if all are turned by equal angles.
+
+    Parameters
+    ----------
+    carriers : array, shape (orientation, 2)
+    sure : sequence of bool
+        Which of them are beyond doubt.
+    orientation : int
+        That is looked for.
+
+    Returns
+    -------
+    places : list of array
+        One for each sense of rotation that the sure ones allow.
+    """
+    known = np.flatnonzero(sure)
+    if not known.size or len(carriers) < 3:
+        return []
+    length = float(np.hypot(*carriers[known].T).mean())
+    angle = np.arctan2(carriers[:, 1], carriers[:, 0])
+    places = []
+    for sense in (1, -1):
+        # Modulo a half turn: a carrier and its opposite are one pattern.
+        origin = angle[known] - sense * known * np.pi / len(carriers)
+        mean = np.angle(np.exp(2j * origin).mean()) / 2
+        away = np.abs(np.angle(np.exp(2j * (origin - mean)))).max() / 2
+        if away < SAME_SPACING_RAD:
+            turn = mean + sense * orientation * np.pi / len(carriers)
+            places.append(length * np.array([np.cos(turn), np.sin(turn)]))
+    return places
 
 
 def refuse(weak: Sequence[ReconstructionError | None], allow_weak: bool) -> None:

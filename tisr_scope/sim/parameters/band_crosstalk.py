@@ -14,9 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Bool, Complex, Float
+from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
 from tisr_scope.sim.parameters.bands import BandSpectra, mirrored, squared
-from tisr_scope.sim.parameters.overlap import Overlap, SamplePower
+from tisr_scope.sim.parameters.overlap import BLOCK_PX, Overlap, SamplePower
 
 TYPICAL_AMPLITUDE = 0.4
 """Of band 1; it only weighs chance."""
@@ -132,7 +134,8 @@ def leakage(bands: BandSpectra, power: SamplePower, one: Overlap) -> Leakage:
         torch.polar(torch.ones_like(axis), 2 * math.pi * float(k) * axis).to(other.dtype)
         for axis, k in ((one.y, one.carrier[1]), (one.x, one.carrier[0]))
     )
-    common = torch.einsum("tyx,y,x->t", lower * other * filters.inner, rows, columns)
+    turned = lower * other * filters.inner * rows[:, None] * columns[None, :]
+    common = turned.sum(dim=(-2, -1))
     fy, fx = bands.frequencies()
     ky, kx = float(one.carrier[1]), float(one.carrier[0])
     far = power(torch.hypot(fy + 2 * ky, fx + 2 * kx))
@@ -143,4 +146,18 @@ def leakage(bands: BandSpectra, power: SamplePower, one: Overlap) -> Leakage:
     size = np.maximum(np.abs(agreed), 1e-300)
     ratio = common.to(torch.complex128).cpu().numpy() / np.where(agreed == 0, size, agreed.conj())
     variance = CHANCE**2 * (one.variance + chance).double().cpu().numpy()
+    # A few objects agree by chance where they lie: what does not follow the light of band 1 alike
+    # over the field is no leak.
+    share = torch.as_tensor(ratio).to(turned)[:, None, None]
+    rest = block_sums(turned) - share * block_sums(one.product).conj()
+    variance = np.maximum(variance, squared(rest).sum(dim=(-2, -1)).double().cpu().numpy())
     return Leakage(ratio, np.sqrt(variance) / size, variance)
+
+
+def block_sums(values: Complex[Tensor, "time y x"]) -> Complex[Tensor, "time row column"]:
+    """Sums over blocks of the field."""
+    real, imaginary = (
+        avg_pool2d(part[:, None], BLOCK_PX, ceil_mode=True, divisor_override=1)[:, 0]
+        for part in (values.real, values.imag)
+    )
+    return torch.complex(real, imaginary)

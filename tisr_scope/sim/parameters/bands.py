@@ -20,23 +20,17 @@ from tisr_scope.sim.optics.otf import DetectionOtf, edge_taper, frequency_grid
 
 TAPER_PX = 6
 """Width of the sin^2 taper at the edges of the field."""
-MAXIMUM_SATURATED = 1e-3
-"""Of the pixels of a frame."""
 MAXIMUM_CONDITION = 30.0
 """Of the matrix that mixes the bands: even steps give 2, and it multiplies the noise."""
 
 
-def check_frames(
-    frames: Float[Tensor, "time orientation phase y x"],
-    where: str,
-    saturation_electrons: float | None,
-) -> None:
+def check_frames(frames: Float[Tensor, "time orientation phase y x"], where: str) -> None:
     """Refuse frames that no parameter can be taken from.
 
     Raises
     ------
     ReconstructionError
-        For a wrong shape, NaN, frames without light, stored twice, or saturated.
+        For a wrong shape, NaN, frames without light, or stored twice.
     """
     if frames.ndim != 5 or frames.shape[2] < 3 or min(frames.shape[-2:]) < 32:
         raise ReconstructionError(
@@ -58,34 +52,7 @@ def check_frames(
             where=where,
             remedy="check laser, shutter, SLM trigger and the camera offset in the profile",
         )
-    _check_saturation(flat, brightest, where, saturation_electrons)
     _check_repeats(flat, mean, where)
-
-
-def _check_saturation(
-    flat: Float[Tensor, "time orientation phase pixel"],
-    brightest: Float[Tensor, "time orientation phase"],
-    where: str,
-    saturation_electrons: float | None,
-) -> None:
-    pixels = flat.shape[-1]
-    if saturation_electrons is not None:
-        saturated = float(torch.count_nonzero(flat >= saturation_electrons, dim=-1).max()) / pixels
-    else:
-        saturated = 0.0
-        near = torch.count_nonzero(flat > 0.9 * brightest[..., None], dim=-1)
-        for index in (near > MAXIMUM_SATURATED * pixels).nonzero().tolist():
-            # Without a limit: more pixels at the very maximum than in the tenth below it.
-            frame, top = flat[tuple(index)], brightest[tuple(index)]
-            full = int(torch.count_nonzero(frame == top))
-            if full > int(near[tuple(index)]) - full:
-                saturated = max(saturated, full / pixels)
-    if saturated > MAXIMUM_SATURATED:
-        raise ReconstructionError(
-            f"{100 * saturated:.1f} % of the pixels of a frame are saturated",
-            where=where,
-            remedy="lower the laser power of the highest level or the exposure",
-        )
 
 
 def _check_repeats(

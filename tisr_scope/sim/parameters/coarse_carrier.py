@@ -14,8 +14,10 @@ from torch import Tensor
 from tisr_scope.sim.optics.otf import notch
 from tisr_scope.sim.parameters.bands import BandSpectra, crop_axis, smooth_length, squared
 
-SEARCH_WITHOUT_NOMINAL = (0.75, 1.1)
+SEARCH_WITHOUT_NOMINAL = (0.5, 1.1)
 """Carrier over cut-off that is searched when no nominal carrier is known."""
+LOOKED_AT = (0.3, 1.4)
+"""Likewise, where a carrier is noticed but not taken: optics are stated wrongly then."""
 SEARCH_AROUND_NOMINAL = 0.03
 COARSE_NOTCH = 0.2
 COARSE_TIME_POINTS = 5
@@ -24,6 +26,10 @@ NEIGHBOURHOOD_SAMPLES = 4
 """Around the peak, where its own flanks lie."""
 SMOOTHING_SAMPLES = 3.0
 """Over which chance agreement is averaged, so that the peak's own structure does not lower it."""
+CANDIDATES = 4
+"""Peaks that are looked at closely where the highest one does not stand out."""
+CLEAR_QUALITY, CLEAR_RIVAL = 60.0, 0.5
+"""No peak of chance came so high over the background, and over its rival, in 2000 stacks."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,9 @@ class CoarseCarrier:
     mirrored : bool
         Whether that peak lies at the opposite shift, as it does where band -1 is not separated.
     elsewhere : array, shape (2,), or None
-        Where a peak twice as high lies, far from the nominal carrier.
+        Where a peak twice as high lies, far from the nominal carrier or outside the search.
+    candidates : tuple of (array, float)
+        Places and qualities of the highest peaks, this one first; only this one where it is clear.
     """
 
     carrier: Float[np.ndarray, " 2"]
@@ -49,6 +57,7 @@ class CoarseCarrier:
     rival: float
     mirrored: bool
     elsewhere: Float[np.ndarray, " 2"] | None
+    candidates: tuple[tuple[Float[np.ndarray, " 2"], float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -150,7 +159,11 @@ def _lag_window(full: Sequence[int], device: torch.device) -> Float[Tensor, "y x
 
 
 def coarse_carrier(
-    bands: BandSpectra, nominal: Float[np.ndarray, " 2"] | None = None, coherent: bool = False
+    bands: BandSpectra,
+    nominal: Float[np.ndarray, " 2"] | None = None,
+    coherent: bool = False,
+    *,
+    around: float = SEARCH_AROUND_NOMINAL,
 ) -> CoarseCarrier:
     """Carrier to half a frequency sample, and how far its peak stands out.
 
@@ -159,18 +172,20 @@ def coarse_carrier(
     bands : BandSpectra
         Of one orientation.
     nominal : array, shape (2,), optional
-        Where it should lie; else a ring of 0.75 to 1.1 cut-off frequencies is searched.
+        Where it should lie; else a ring of 0.5 to 1.1 cut-off frequencies is searched.
     coherent : bool
         Whether the pattern is the same in all images, as in the sections of a focal series.
+    around : float
+        How far from the nominal carrier is searched, over its length.
     """
     otf = bands.otf
     low, high = (edge * otf.cutoff for edge in SEARCH_WITHOUT_NOMINAL)
-    asked = 0.0 if nominal is None else (1 + SEARCH_AROUND_NOMINAL) * float(np.hypot(*nominal))
+    asked = 0.0 if nominal is None else (1 + around) * float(np.hypot(*nominal))
     times = bands.spectra.shape[0]
     used = times if coherent else COARSE_TIME_POINTS
     some = np.unique(np.linspace(0, times - 1, used).round().astype(int))
     few = BandSpectra(bands.spectra[some], bands.noise[some], bands.extent_um, bands.pixel_um, otf)
-    found = agreement(few, max(high, asked), coherent)
+    found = agreement(few, max(LOOKED_AT[1] * otf.cutoff, asked), coherent)
     power = found.power
     half = torch.tensor([0.0, 0.5], dtype=torch.float64, device=power.device)
     ky = (found.ky[None, :] + half[:, None] * found.step[0])[:, None, :, None]
@@ -179,8 +194,9 @@ def coarse_carrier(
     ring = (shift >= low) & (shift <= high)
     if nominal is None:
         searched, trust = ring, torch.ones_like(power)
+        noticed = (shift >= LOOKED_AT[0] * otf.cutoff) & (shift <= LOOKED_AT[1] * otf.cutoff)
     else:
-        reach = max(SEARCH_AROUND_NOMINAL * float(np.hypot(*nominal)), 1.5 / min(bands.extent_um))
+        reach = max(around * float(np.hypot(*nominal)), 1.5 / min(bands.extent_um))
         distance = torch.minimum(
             torch.hypot(kx - nominal[0], ky - nominal[1]),
             torch.hypot(kx + nominal[0], ky + nominal[1]),
@@ -188,25 +204,38 @@ def coarse_carrier(
         searched = distance <= reach
         # Of two peaks about as high, as few and smooth objects give, the nearer one is meant.
         trust = torch.exp(-0.5 * (distance / reach).square()).to(power.dtype)
+        noticed = ring
     zero = torch.zeros((), dtype=power.dtype, device=power.device)
-    height, place = _highest(torch.where(searched, power * trust, zero), power, kx, ky)
     background = power[0, 0][ring[0, 0]][::4]  # enough for a median, and quicker
     centre = float(background.median())
     spread = 1.4826 * float((background - centre).abs().median()) + 1e-30
-    apart = ((kx - place[0]) / found.step[1]).square() + ((ky - place[1]) / found.step[0]).square()
-    others = torch.where(searched & (apart > NEIGHBOURHOOD_SAMPLES**2), power * trust, zero)
-    rival, rival_place = _highest(others, others, kx, ky)
+    left = torch.where(searched, power * trust, zero)
+    height, place = _highest(left, power, kx, ky)
+    peaks = [(place, (height - centre) / spread)]
+
+    def without(centre: Float[np.ndarray, " 2"], values: Tensor) -> Tensor:
+        across = ((kx - centre[0]) / found.step[1]).square()
+        apart = across + ((ky - centre[1]) / found.step[0]).square()
+        return torch.where(apart > NEIGHBOURHOOD_SAMPLES**2, values, zero)
+
+    left = without(place, left)
+    rival, rival_place = _highest(left, left, kx, ky)
     opposite = np.abs(rival_place + place) / np.array([found.step[1], found.step[0]])
-    elsewhere = None
-    if nominal is not None:
-        unasked, unasked_place = _highest(torch.where(ring, power, zero), power, kx, ky)
-        elsewhere = unasked_place if unasked > 2 * height else None
+    quality, second = peaks[0][1], (rival - centre) / spread
+    if quality < CLEAR_QUALITY or second > CLEAR_RIVAL * quality:
+        for _ in range(CANDIDATES - 1):
+            other, other_place = _highest(left, power, kx, ky)
+            peaks.append((other_place, (other - centre) / spread))
+            left = without(other_place, left)
+    unasked, unasked_place = _highest(torch.where(noticed, power, zero), power, kx, ky)
+    elsewhere = unasked_place if unasked > 2 * height else None
     return CoarseCarrier(
         place,
-        (height - centre) / spread,
-        (rival - centre) / spread,
+        quality,
+        second,
         bool((opposite < NEIGHBOURHOOD_SAMPLES).all()),
         elsewhere,
+        tuple(peaks),
     )
 
 

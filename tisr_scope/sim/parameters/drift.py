@@ -25,6 +25,9 @@ USED_BAND = 0.6
 LARGEST_DRIFT_UM = 1.0
 """Within which the best agreement is looked for."""
 STEPS = 6
+SURE_ERRORS = 5.0
+SMALLEST_DRIFT_UM = 0.004
+"""Costs less than 0.1 dB, and moving frames is not free either."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,23 @@ class Drift:
 
     shift_um: Float[np.ndarray, "time orientation 2"]
     error_um: Float[np.ndarray, "time orientation 2"]
+
+    @property
+    def sure(self) -> bool:
+        """Whether some orientation moved beyond doubt, by more than is worth a correction."""
+        length = np.hypot(*np.moveaxis(self.shift_um, -1, 0))
+        error = np.hypot(*np.moveaxis(self.error_um, -1, 0))
+        moved = (length > SURE_ERRORS * error) & (length > SMALLEST_DRIFT_UM)
+        return bool(moved.any())
+
+    def told(self) -> list[str]:
+        """The largest movement that was corrected, in words."""
+        length = np.hypot(*np.moveaxis(self.shift_um, -1, 0))
+        t, o = np.unravel_index(int(length.argmax()), length.shape)
+        return [
+            f"the sample moved by {1e3 * length[t, o]:.0f} nm from orientation 0 to {o} at t={t}: "
+            "corrected"
+        ]
 
 
 def measure_drift(wide: Sequence[BandSpectra]) -> Drift:
@@ -112,7 +132,9 @@ def align_orientations(
     otf: DetectionOtf,
     pixel_um: float,
     where: str = "SIM stack",
-) -> tuple[Float[np.ndarray, "time orientation phase y x"], Drift]:
+    *,
+    sure_only: bool = False,
+) -> tuple[Float[np.ndarray, "time orientation phase y x"], Drift | None]:
     """Frames with the drift between orientations taken back, and that drift.
 
     The frames are moved by a phase ramp over their spectra, mirrored at the edges; the stripes
@@ -128,6 +150,8 @@ def align_orientations(
         Camera pixel in the sample.
     where : str
         Name of the region for messages.
+    sure_only : bool
+        Give the frames back as they are, and None, where no drift is beyond doubt.
 
     Raises
     ------
@@ -135,12 +159,14 @@ def align_orientations(
         For unusable frames.
     """
     stack = torch.as_tensor(frames).to(torch.float32)
-    check_frames(stack, where, None)
+    check_frames(stack, where)
     wide = [
         frame_spectra(stack[:, o].mean(dim=1, keepdim=True), otf, pixel_um)
         for o in range(stack.shape[1])
     ]
     drift = measure_drift(wide)
+    if sure_only and not drift.sure:
+        return frames, None
     moved = stack.clone()
     for t, o in np.ndindex(stack.shape[0], stack.shape[1]):
         if o > 0:

@@ -19,17 +19,20 @@ from torch import Tensor
 from tisr_scope.errors import ReconstructionError
 from tisr_scope.sim.optics.otf import DetectionOtf
 from tisr_scope.sim.parameters.acceptance import (
-    MINIMUM_QUALITY,
-    MINIMUM_QUALITY_NEAR_NOMINAL,
+    NEEDED_EVIDENCE,
+    NEEDED_EVIDENCE_LOCAL,
+    agreeing,
     check_drift,
     check_harmonics,
     check_steps,
     check_structure,
+    predicted,
     refuse,
     suspicious_times,
     weakness,
 )
 from tisr_scope.sim.parameters.bands import TAPER_PX, check_frames
+from tisr_scope.sim.parameters.clipping import check_clipped, clipped_pixels, faded
 from tisr_scope.sim.parameters.drift import measure_drift
 from tisr_scope.sim.parameters.frame_order import name_disorder
 from tisr_scope.sim.parameters.orientation import OrientationEstimate, estimate_orientation
@@ -41,6 +44,12 @@ __all__ = [
     "nominal_carriers",
     "refresh_phases",
 ]
+
+
+SURE_EVIDENCE = 4000.0
+"""Of an orientation that lets the others be expected: never reached without stripes."""
+AROUND_PREDICTED = 0.08
+"""How far from there they are looked for, over the length of the carrier."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +73,8 @@ class SimParameters:
     gain : array, shape (time, orientation)
         Factor that gives every orientation the same mean brightness.
     quality : array, shape (orientation,)
-        Height of the carrier's correlation peak over the background of the search region, in
-        its standard deviations; NaN where the carrier was given.
+        Evidence that the carrier is that of the stripes, see
+        :func:`tisr_scope.sim.parameters.orientation.evidence_of`; NaN where it was given.
     carrier_se : array, shape (orientation, 2)
         Standard error of kx and ky from the noise, cycles per micrometre; 0 for a given carrier.
     phase_se_rad, modulation_se : array, shape (time, orientation, order)
@@ -201,7 +210,7 @@ def estimate_parameters(
     refine_phases: bool = False,
     allow_weak: bool = False,
     minimum_modulation: float = 0.15,
-    minimum_quality: float | None = None,
+    accept_doubtful: bool = False,
     saturation_electrons: float | None = None,
     where: str = "SIM stack",
 ) -> SimParameters:
@@ -217,7 +226,7 @@ def estimate_parameters(
         Camera pixel in the sample, in micrometres.
     nominal : array, optional
         Carriers that the instrument was set to, cycles per micrometre; found within 3 percent.
-        Without it, |k| is searched from 0.75 to 1.1 times the cut-off of the optics.
+        Without it, |k| is searched from 0.5 to 1.1 times the cut-off of the optics.
     carrier : array, optional
         Carriers known from before: they are kept, only phase and modulation are estimated.
     orders : int
@@ -228,8 +237,8 @@ def estimate_parameters(
         Mark an orientation without usable stripes in ``usable`` instead of refusing the region.
     minimum_modulation : float
         Of the fundamental; below it an orientation is not usable.
-    minimum_quality : float, optional
-        Likewise; by default 30, or 20 near a nominal carrier.
+    accept_doubtful : bool
+        Use what was most likely where it cannot be told from chance, and say so in a remark.
     saturation_electrons : float, optional
         Value from which a pixel is saturated.
     where : str
@@ -242,7 +251,10 @@ def estimate_parameters(
     """
     stack = torch.as_tensor(frames)
     stack = (stack[None] if stack.ndim == 4 else stack).to(torch.float32)
-    check_frames(stack, where, saturation_electrons)
+    check_frames(stack, where)
+    clipped = clipped_pixels(stack, saturation_electrons)
+    clipping = check_clipped(clipped, where)
+    stack = faded(stack, clipped)
     orientations, phases = stack.shape[1:3]
     for name, given in (("nominal", nominal), ("carrier", carrier)):
         if given is not None and given.shape != (orientations, 2):
@@ -257,12 +269,8 @@ def estimate_parameters(
             where=where,
             remedy=f"record {2 * orders + 1} phases or more, or ask for fewer orders",
         )
-    if minimum_quality is None:
-        minimum_quality = MINIMUM_QUALITY if nominal is None else MINIMUM_QUALITY_NEAR_NOMINAL
-    found: list[OrientationEstimate] = []
-    weak: list[ReconstructionError | None] = []
-    for o in range(orientations):
-        one = estimate_orientation(
+    found = [
+        estimate_orientation(
             stack[:, o],
             otf,
             pixel_um,
@@ -271,12 +279,23 @@ def estimate_parameters(
             carrier=None if carrier is None else carrier[o],
             refine_phases=refine_phases,
         )
-        found.append(one)
-        weak.append(weakness(one, o, minimum_quality, minimum_modulation, where))
+        for o in range(orientations)
+    ]
+    local = [nominal is not None] * orientations
+    if nominal is None and carrier is None:
+        local = _guided(stack, found, otf, orders, refine_phases)
+        if agreeing(np.stack([one.carrier for one in found])):
+            local = [True] * orientations
+    needed = [NEEDED_EVIDENCE_LOCAL if near else NEEDED_EVIDENCE for near in local]
+    weak = [weakness(one, o, needed[o], minimum_modulation, where) for o, one in enumerate(found)]
     check_structure(found, where)
     drift = measure_drift([one.wide for one in found])
     for t in suspicious_times(found, weak)[:1]:
         name_disorder(stack[t], otf, pixel_um, where)
+    remarks = [*clipping, *(reason.what for reason in weak if reason is not None)]
+    if accept_doubtful and any(weak):
+        remarks.append("the stripes were accepted at the user's own risk (--accept-doubtful)")
+        weak = [None] * orientations
     refuse(weak, allow_weak)
     usable = [reason is None for reason in weak]
     try:
@@ -284,7 +303,6 @@ def estimate_parameters(
     except ReconstructionError:
         name_disorder(stack[0], otf, pixel_um, where)
         raise
-    remarks = [reason.what for reason in weak if reason is not None]
     remarks += check_steps(found, usable, where)
     remarks += check_drift(drift, where)
     modulation = np.stack([one.harmonics.modulation for one in found], axis=1)
@@ -295,7 +313,7 @@ def estimate_parameters(
         # Linear fluorescence cannot go below 0; the harmonics of a saturated response may exceed 1.
         modulation=modulation.clip(max=1.0) if orders == 1 else modulation,
         gain=_gain(stack),
-        quality=np.array([np.nan if one.coarse is None else one.coarse.quality for one in found]),
+        quality=np.array([np.nan if one.coarse is None else one.evidence for one in found]),
         carrier_se=np.stack([one.carrier_se for one in found]),
         phase_se_rad=np.stack([one.harmonics.phase_se_rad for one in found], axis=1),
         modulation_se=np.stack([one.harmonics.modulation_se for one in found], axis=1),
@@ -305,6 +323,38 @@ def estimate_parameters(
         drift_se_um=drift.error_um,
         remarks=tuple(remarks),
     )
+
+
+def _guided(
+    stack: Float[Tensor, "time orientation phase y x"],
+    found: list[OrientationEstimate],
+    otf: DetectionOtf,
+    orders: int,
+    refine_phases: bool,
+) -> list[bool]:
+    """Look again at doubtful orientations where those beyond doubt let them expect.
+
+    Replaces entries of ``found``, and says which.
+    """
+    carriers = np.stack([one.carrier for one in found])
+    sure = [one.evidence > SURE_EVIDENCE for one in found]
+    replaced = [False] * len(found)
+    for o, one in enumerate(found):
+        if one.evidence >= NEEDED_EVIDENCE:
+            continue
+        for place in predicted(carriers, sure, o):
+            again = estimate_orientation(
+                stack[:, o],
+                otf,
+                one.wide.pixel_um,
+                orders,
+                nominal=place,
+                around=AROUND_PREDICTED,
+                refine_phases=refine_phases,
+            )
+            if again.evidence > (found[o].evidence if replaced[o] else NEEDED_EVIDENCE_LOCAL):
+                found[o], replaced[o] = again, True
+    return replaced
 
 
 def refresh_phases(
@@ -333,7 +383,7 @@ def refresh_phases(
     """
     stack = torch.as_tensor(frames)
     stack = (stack[None] if stack.ndim == 4 else stack).to(torch.float32)
-    check_frames(stack, where, None)
+    check_frames(stack, where)
     if tuple(stack.shape[1:3]) != parameters.steps_rad.shape:
         raise ReconstructionError(
             f"frames of shape {tuple(stack.shape)} do not fit parameters of "

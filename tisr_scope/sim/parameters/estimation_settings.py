@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,8 +24,11 @@ class Estimation:
         Measure the phase of every frame instead of taking the steps as even.
     allow_weak : bool
         An orientation without usable stripes gives its wide field, instead of an error.
-    correct_drift : bool
+    correct_drift : bool or None
         Move the orientations back onto the first one, by the drift between their wide fields.
+        None does so where the drift is beyond doubt.
+    accept_doubtful : bool
+        Go on with stripes that may be wrong, at the user's own risk; a remark says so.
     background : float or None
         Light that is no signal, taken off every frame, in its unit.  None takes nothing off a
         recording, and off a raw stack the 1st percentile of each orientation.
@@ -36,7 +38,8 @@ class Estimation:
     refine_phases: bool = False
     allow_weak: bool = False
     background: float | None = None
-    correct_drift: bool = False
+    correct_drift: bool | None = None
+    accept_doubtful: bool = False
 
     def apply(
         self,
@@ -50,16 +53,15 @@ class Estimation:
     ) -> tuple[Float[np.ndarray, "time orientation phase y x"], SimParameters]:
         """Frames to reconstruct, whose background is off already, and their parameters.
 
-        What is remarkable about them is also given as a warning.
-
         Raises
         ------
         ReconstructionError
             For unusable frames, or where no stripes are found that can be trusted.
         """
         drift = None
-        if self.correct_drift:
-            frames, drift = align_orientations(frames, otf, pixel_um, where)
+        if self.correct_drift is not False:
+            sure_only = self.correct_drift is None
+            frames, drift = align_orientations(frames, otf, pixel_um, where, sure_only=sure_only)
         parameters = estimate_parameters(
             frames,
             otf,
@@ -68,12 +70,14 @@ class Estimation:
             orders=self.orders,
             refine_phases=self.refine_phases,
             allow_weak=self.allow_weak,
+            accept_doubtful=self.accept_doubtful,
             saturation_electrons=saturation,
             where=where,
         )
         if drift is not None:
             # As it was, not what is left of it.
-            parameters = replace(parameters, drift_um=drift.shift_um, drift_se_um=drift.error_um)
-        for remark in parameters.remarks:
-            warnings.warn(f"{where}: {remark}", stacklevel=2)
+            remarks = (*parameters.remarks, *drift.told())
+            parameters = replace(
+                parameters, drift_um=drift.shift_um, drift_se_um=drift.error_um, remarks=remarks
+            )
         return frames, parameters

@@ -39,7 +39,7 @@ def stripe_directions(
     for frame in flat * scale:
         bands = frame_spectra(torch.stack([mean, frame - mean])[None], otf, pixel_um)
         peak = coarse_carrier(bands)
-        if peak.quality < MINIMUM_PEAK:
+        if peak.quality < MINIMUM_PEAK or peak.elsewhere is not None:
             return None
         apart = [
             min(float(np.hypot(*((peak.carrier - sign * k) * extent))) for sign in (1, -1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,7 +13,11 @@ from torch import Tensor
 from tisr_scope.sim.optics.otf import DetectionOtf
 from tisr_scope.sim.parameters.band_crosstalk import Leak, leakage
 from tisr_scope.sim.parameters.bands import BandSpectra, band_spectra, regular_phases
-from tisr_scope.sim.parameters.coarse_carrier import CoarseCarrier, coarse_carrier
+from tisr_scope.sim.parameters.coarse_carrier import (
+    SEARCH_AROUND_NOMINAL,
+    CoarseCarrier,
+    coarse_carrier,
+)
 from tisr_scope.sim.parameters.fine_carrier import compare, refine_carrier
 from tisr_scope.sim.parameters.modulation import Harmonics, harmonics
 from tisr_scope.sim.parameters.overlap import SamplePower
@@ -20,6 +25,8 @@ from tisr_scope.sim.parameters.phases import FoundSteps, refine_steps
 
 STEP_ROUNDS = 2
 """Of phase steps and carrier in turn; each hardly depends on the other."""
+APART_SAMPLES = 10.0
+"""Nearer peaks are flanks of one: a small sample in a large field has a broad peak."""
 ACCEPTED_ERRORS = 2.0
 """Steps that differ from those assumed by less than so many errors are left as they were."""
 
@@ -37,7 +44,12 @@ class OrientationEstimate:
     harmonics : Harmonics
         Phase and modulation depth at every time point.
     coarse : CoarseCarrier or None
-        The peak that the carrier was found from, and its rivals; None where it was given.
+        The peaks that the carrier was found from; None where it was given.
+    evidence : float
+        That the carrier is that of the stripes, see :func:`evidence_of`; infinite where it was
+        given.
+    rival_evidence : float
+        The same of the next best peak; 0 where no other one was worth a look.
     leak : Leak
         Share of band -1 in band 1, with these steps.
     measured : FoundSteps or None
@@ -51,9 +63,23 @@ class OrientationEstimate:
     steps_rad: Float[np.ndarray, " phase"]
     harmonics: Harmonics
     coarse: CoarseCarrier | None
+    evidence: float
+    rival_evidence: float
     leak: Leak
     measured: FoundSteps | None
     wide: BandSpectra
+
+
+def evidence_of(quality: float, depths: Harmonics) -> float:
+    """How much speaks for a carrier: each factor is of order 10 by chance, 100 with stripes.
+
+    The height of its peak over the background of the search, the modulation depth over its error,
+    and one over the error of the phase: chance agreement has neither one strength nor one phase
+    over the field.
+    """
+    modulation = depths.modulation[:, 0] / np.maximum(depths.modulation_se[:, 0], 1e-12)
+    phase = 1 / np.maximum(depths.phase_se_rad[:, 0], 1e-12)
+    return float(max(quality, 0.0) * np.median(modulation) * np.median(phase))
 
 
 def estimate_orientation(
@@ -63,6 +89,7 @@ def estimate_orientation(
     orders: int,
     *,
     nominal: Float[np.ndarray, " 2"] | None = None,
+    around: float = SEARCH_AROUND_NOMINAL,
     carrier: Float[np.ndarray, " 2"] | None = None,
     steps: Float[np.ndarray, " phase"] | None = None,
     refine_phases: bool = False,
@@ -81,6 +108,8 @@ def estimate_orientation(
         Harmonics of the pattern.
     nominal : array, shape (2,), optional
         Carrier to search around.
+    around : float
+        How far, over its length.
     carrier : array, shape (2,), optional
         Known carrier, kept as it is.
     steps : array, shape (phase,), optional
@@ -91,15 +120,31 @@ def estimate_orientation(
     shifts = regular_phases(frames.shape[1]) if steps is None else torch.as_tensor(steps)
     bands = band_spectra(frames, shifts.to(frames.device), orders, otf, pixel_um)
     power = SamplePower.measure(bands)
+    strength, rival = math.inf, 0.0
     if carrier is None:
-        coarse = coarse_carrier(bands, nominal)
-        fine, overlaps = refine_carrier(bands, power, coarse.carrier)
+        coarse = coarse_carrier(bands, nominal, around=around)
+        tried = []
+        for start, quality in coarse.candidates:
+            fine, overlaps = refine_carrier(bands, power, start)
+            depths = harmonics(overlaps, fine.covariance)
+            tried.append((evidence_of(quality, depths), fine, overlaps, depths))
+        order = sorted(range(len(tried)), key=lambda n: -tried[n][0])
+        strength, fine, overlaps, depths = tried[order[0]]
+        samples = np.array([bands.extent_um[1], bands.extent_um[0]])
+        rival = max(
+            (
+                one[0]
+                for one in (tried[n] for n in order[1:])
+                if np.hypot(*((one[1].carrier - fine.carrier) * samples)) > APART_SAMPLES
+            ),
+            default=0.0,
+        )
         place, covariance = fine.carrier, fine.covariance
     else:
         place, covariance = np.asarray(carrier, np.float64), np.zeros((2, 2))
         overlaps = compare(bands, power, place, orders)
         coarse = None
-    depths = harmonics(overlaps, covariance)
+        depths = harmonics(overlaps, covariance)
     assumed = shifts.cpu().numpy().astype(np.float64)
     leak = leakage(bands, power, overlaps[0]).first
     measured = None
@@ -128,6 +173,8 @@ def estimate_orientation(
         shifts.cpu().numpy().astype(np.float64),
         depths,
         coarse,
+        strength,
+        rival,
         leak,
         measured,
         wide,

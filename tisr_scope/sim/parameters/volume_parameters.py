@@ -13,12 +13,8 @@ from torch import Tensor
 from tisr_scope.errors import ReconstructionError
 from tisr_scope.sim.optics.otf import incoherent_otf
 from tisr_scope.sim.optics.volume_otf import VolumeOptics
-from tisr_scope.sim.parameters.acceptance import (
-    MAXIMUM_RIVAL,
-    MINIMUM_QUALITY,
-    MINIMUM_QUALITY_NEAR_NOMINAL,
-)
 from tisr_scope.sim.parameters.bands import BandSpectra, band_spectra, check_frames, regular_phases
+from tisr_scope.sim.parameters.clipping import check_clipped, clipped_pixels
 from tisr_scope.sim.parameters.coarse_carrier import CoarseCarrier, coarse_carrier
 from tisr_scope.sim.parameters.fine_carrier import (
     TYPICAL_AMPLITUDES,
@@ -36,6 +32,10 @@ from tisr_scope.sim.parameters.volume_bands import (
     volume_overlap,
 )
 
+MINIMUM_QUALITY, MINIMUM_QUALITY_NEAR_NOMINAL = 30.0, 20.0
+"""Height of the carrier's peak over the background of the search, in its deviations."""
+MAXIMUM_RIVAL = 0.6
+"""Second peak over the first."""
 MINIMUM_SECTIONS = 6
 MINIMUM_MODULATION = (0.1, 0.1)
 """Of orders 1 and 2; below, an order would add noise and no detail."""
@@ -120,7 +120,9 @@ def check_series(
             where=where,
             remedy=f"record a section every {limit:.3f} um or closer, or state the true distance",
         )
-    check_frames(frames.movedim(2, 0), where, saturation_electrons)
+    sections = frames.movedim(2, 0)
+    check_frames(sections, where)
+    check_clipped(clipped_pixels(sections, saturation_electrons), where)
 
 
 def estimate_volume(

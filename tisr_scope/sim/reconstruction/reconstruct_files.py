@@ -2,120 +2,73 @@
 
 For each channel and position a folder receives ``<name>_widefield.ome.tif``,
 ``<name>_sim.ome.tif``, ``<name>_parameters.json`` and ``<name>_figure.png``; with a report also
-``<name>_report.json`` and ``<name>_report.png``.
+``<name>_report.json``, ``<name>_report.png`` and ``<name>_diagnostics.png``.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tifffile
-from jaxtyping import Float, Num
+from jaxtyping import Float
 
 from tisr_scope.errors import DataError, ReconstructionError
-from tisr_scope.formats.biotisr import fold_raw, read_mrc
 from tisr_scope.formats.ome_tiff import write_series
-from tisr_scope.profiles.schema import Profile
 from tisr_scope.provenance import provenance, write_json
 from tisr_scope.recording.order_check import unusable_time_points
 from tisr_scope.recording.recording import Recording
-from tisr_scope.sim.optics.otf import DetectionOtf, incoherent_otf, measured_otf
-from tisr_scope.sim.parameters.estimate import SimParameters, nominal_carriers
+from tisr_scope.sim.optics.otf import DetectionOtf
 from tisr_scope.sim.parameters.estimation_settings import Estimation
-from tisr_scope.sim.reconstruction.reconstruct import WienerSettings, reconstruct
-from tisr_scope.sim.reconstruction.widefield import widefield
+from tisr_scope.sim.reconstruction.raw_plan import RawPlan, RawSettings, plan_raw
+from tisr_scope.sim.reconstruction.reconstruct import WienerSettings
+from tisr_scope.sim.reconstruction.region import (
+    Reconstruction,
+    detection_otf,
+    reconstruct_region,
+    recording_nominal,
+    saturation_electrons,
+)
+from tisr_scope.sim.report.diagnostic_figure import write_diagnostics
 from tisr_scope.sim.report.quality import measure_quality
 from tisr_scope.sim.report.quality_figure import write_report
 from tisr_scope.sim.report.reconstruction_figure import write_figure
 
-BACKGROUND_PERCENTILE = 1.0
-
 
 @dataclass(frozen=True)
-class Reconstruction:
-    """Wide field, SIM image and the parameters that gave it.
+class Making:
+    """How images are made of frames.
 
     Attributes
     ----------
-    widefield : array, shape (time, y, x)
-        Mean over the patterns.
-    image : array, shape (time, u y, u x)
-        SIM reconstruction, negative values kept; u is 1 + orders.
-    parameters : SimParameters
-        As estimated.
-    frames : array, shape (time, orientation, phase, y, x)
-        That were reconstructed: as given, or with the drift corrected.
+    estimation : Estimation
+        Orders, phases, weak orientations, background, drift.
+    settings : WienerSettings
+        Of the reconstruction.
+    otf_file : Path, optional
+        Measured radial transfer function; the closed form with the optics if omitted.
+    device : str
+        Where to compute.
+    report : bool
+        Measure the quality of the first time point too.
     """
 
-    widefield: Float[np.ndarray, "time y x"]
-    image: Float[np.ndarray, "time fy fx"]
-    parameters: SimParameters
-    frames: Float[np.ndarray, "time orientation phase y x"]
-
-
-def detection_otf(
-    numerical_aperture: float, emission_nm: float, otf_file: Path | None = None
-) -> DetectionOtf:
-    """Measured transfer function where a file is given, else the closed form."""
-    if otf_file is None:
-        return incoherent_otf(numerical_aperture, emission_nm)
-    return measured_otf(otf_file, numerical_aperture, emission_nm)
-
-
-def reconstruct_stack(
-    frames: Float[np.ndarray, "time orientation phase y x"],
-    otf: DetectionOtf,
-    pixel_um: float,
-    *,
-    nominal: Float[np.ndarray, "orientation 2"] | None = None,
-    estimation: Estimation | None = None,
-    settings: WienerSettings | None = None,
-    saturation: float | None = None,
-    device: str = "cpu",
-    where: str = "SIM stack",
-) -> Reconstruction:
-    """Estimate the parameters of a stack, whose background is off already, and reconstruct it.
-
-    Raises
-    ------
-    ReconstructionError
-        For unusable frames, or where no stripes are found that can be trusted.
-    """
-    frames, parameters = (estimation or Estimation()).apply(
-        frames, otf, pixel_um, nominal=nominal, saturation=saturation, where=where
-    )
-    image = reconstruct(frames, parameters, otf, settings, device=device)
-    return Reconstruction(widefield(frames), image, parameters, frames)
-
-
-def recording_nominal(profile: Profile, channel: int) -> Float[np.ndarray, "orientation 2"] | None:
-    """Carriers that a profile asks for; None where it does not say."""
-    period = profile.channels[channel].pattern_period_um
-    if period is None or profile.illumination is None:
-        return None
-    return nominal_carriers(profile.illumination.angles_rad, period)
-
-
-def saturation_electrons(profile: Profile) -> float:
-    """Photo-electrons at which a pixel of the profile's camera is saturated."""
-    camera = profile.microscope.camera
-    return (camera.saturation_adu - camera.offset_adu) * camera.electrons_per_adu
+    estimation: Estimation = field(default_factory=Estimation)
+    settings: WienerSettings = field(default_factory=WienerSettings)
+    otf_file: Path | None = None
+    device: str = "cpu"
+    report: bool = False
 
 
 def reconstruct_recording(
     recording: Recording | Path,
     out: Path,
+    making: Making | None = None,
     *,
-    estimation: Estimation | None = None,
-    settings: WienerSettings | None = None,
-    otf_file: Path | None = None,
-    device: str = "cpu",
-    report: bool = False,
+    nominal: Float[np.ndarray, "orientation 2"] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Path]:
     """Reconstruct the highest light level of every channel and position of a recording.
@@ -126,16 +79,9 @@ def reconstruct_recording(
         In paired mode, or a time-lapse that keeps all patterns.
     out : Path
         New or empty folder.
-    estimation : Estimation, optional
-        Orders, phases, weak orientations, background.
-    settings : WienerSettings, optional
-        Of the reconstruction.
-    otf_file : Path, optional
-        Measured radial transfer function; the closed form with the profile's optics if omitted.
-    device : str
-        Where to compute.
-    report : bool
-        Measure the quality of the first time point too.
+    making : Making, optional
+    nominal : array, shape (orientation, 2), optional
+        Carriers to search around, instead of the profile's.
     progress : callable, optional
         Called with (done, total) images series.
 
@@ -151,6 +97,7 @@ def reconstruct_recording(
     ReconstructionError
         For unusable frames, or where no stripes are found that can be trusted.
     """
+    making = making or Making()
     if not isinstance(recording, Recording):
         recording = Recording.open(recording)
     profile = recording.profile
@@ -173,21 +120,21 @@ def reconstruct_recording(
         frames = np.stack(
             [recording.electrons(recording.frames(t, channel, position)[:, :, -1]) for t in times]
         )
-        background = (estimation or Estimation()).background or 0.0
-        frames -= np.float32(background)
-        saturation = saturation_electrons(profile) - background
         otf = detection_otf(
-            profile.optics.numerical_aperture, profile.channels[channel].emission_nm, otf_file
+            profile.optics.numerical_aperture,
+            profile.channels[channel].emission_nm,
+            making.otf_file,
         )
-        result = reconstruct_stack(
+        result = reconstruct_region(
             frames,
             otf,
             recording.pixel_size_um,
-            nominal=recording_nominal(profile, channel),
-            estimation=estimation,
-            settings=settings,
-            saturation=saturation,
-            device=device,
+            offset_known=True,
+            nominal=recording_nominal(profile, channel) if nominal is None else nominal,
+            estimation=making.estimation,
+            settings=making.settings,
+            saturation=saturation_electrons(profile),
+            device=making.device,
             where=f"{recording.path}, {name}",
         )
         about = {
@@ -198,72 +145,29 @@ def reconstruct_recording(
         }
         interval = recording.interval_s(channel, position)
         title = f"{recording.name}, {name}"
-        files.append(_write(out, name, result, otf, interval, title, about, settings))
-        if report:
-            quality = measure_quality(
-                result.frames,
-                result.image,
-                result.parameters,
-                otf,
-                settings,
-                saturation=saturation,
-            )
-            write_report(out, name, quality, otf.cutoff, title)
+        files.append(_write(out, name, result, otf, interval, title, about, making))
     if progress:
         progress(len(jobs), len(jobs))
     return files
 
 
 def reconstruct_raw_file(
-    path: Path,
+    source: Path | RawPlan,
     out: Path,
-    *,
-    orientations: int = 3,
-    phases: int = 3,
-    pixel_size_um: float = 0.0626,
-    numerical_aperture: float = 1.49,
-    emission_nm: float = 525.0,
-    interval_s: float = 1.0,
-    profile: Profile | None = None,
-    channel: int = 0,
-    estimation: Estimation | None = None,
-    settings: WienerSettings | None = None,
-    otf_file: Path | None = None,
-    device: str = "cpu",
-    report: bool = False,
+    raw: RawSettings | None = None,
+    making: Making | None = None,
 ) -> Path:
-    """Reconstruct a raw stack whose frames are folded into one axis, phase fastest.
-
-    Raw stacks come with offsets of every kind, even another one for each orientation, so the
-    background (1st percentile of the wide field of each orientation and time point) is taken off
-    before the orientations are brought to the same brightness.
+    """Reconstruct a raw stack of other software.
 
     Parameters
     ----------
-    path : Path
-        ``.mrc``, ``.tif`` or ``.tiff``.
+    source : Path or RawPlan
+        What :func:`tisr_scope.formats.reader.open_stack` takes, or its plan.
     out : Path
         New or empty folder.
-    orientations, phases : int
-        Layout of the stack.
-    pixel_size_um, numerical_aperture, emission_nm : float
-        Optics in the sample.
-    interval_s : float
-        Time between time points, for the files' metadata.
-    profile : Profile, optional
-        Overrides layout and optics and gives the nominal carriers.
-    channel : int
-        Channel of the profile.
-    estimation : Estimation, optional
-        Orders, phases, weak orientations, background.
-    settings : WienerSettings, optional
-        Of the reconstruction.
-    otf_file : Path, optional
-        Measured radial transfer function.
-    device : str
-        Where to compute.
-    report : bool
-        Measure the quality of the first time point too.
+    raw : RawSettings, optional
+        What the file does not say, or says wrongly.
+    making : Making, optional
 
     Returns
     -------
@@ -273,82 +177,33 @@ def reconstruct_raw_file(
     Raises
     ------
     DataError
-        If the file cannot be read, or the number of frames does not fit.
+        If the file cannot be read, or it is not clear which of its frames are patterns.
     ReconstructionError
         For unusable frames, or where no stripes are found that can be trusted.
     """
-    path = Path(path)
-    nominal = None
-    if profile is not None:
-        if profile.illumination is None:
-            raise DataError(
-                "the profile has no structured illumination",
-                where=profile.name,
-                remedy="choose a profile with illumination, or state the optics",
-            )
-        orientations, phases = profile.illumination.orientations, profile.illumination.phases
-        pixel_size_um = profile.optics.pixel_size_um
-        numerical_aperture = profile.optics.numerical_aperture
-        emission_nm = profile.channels[channel].emission_nm
-        nominal = recording_nominal(profile, channel)
-    frames = fold_raw(read_stack(path), orientations, phases, str(path)).astype(np.float32)
-    background = np.percentile(frames.mean(axis=2), BACKGROUND_PERCENTILE, axis=(-2, -1))
-    if estimation is not None and estimation.background is not None:
-        background = np.full(background.shape, estimation.background)
-    frames -= background[:, :, None, None, None].astype(np.float32)
-    otf = detection_otf(numerical_aperture, emission_nm, otf_file)
+    making = making or Making()
+    plan = source if isinstance(source, RawPlan) else plan_raw(source, raw)
+    otf = detection_otf(plan.numerical_aperture.value, plan.emission_nm.value, making.otf_file)
+    frames = np.asarray(plan.frames, np.float32)
     new_folder(out)
-    result = reconstruct_stack(
+    result = reconstruct_region(
         frames,
         otf,
-        pixel_size_um,
-        nominal=nominal,
-        estimation=estimation,
-        settings=settings,
-        device=device,
-        where=str(path),
+        plan.pixel_size_um.value,
+        offset_known=False,
+        nominal=plan.nominal,
+        estimation=making.estimation,
+        settings=making.settings,
+        device=making.device,
+        where=str(plan.path),
     )
     about = {
-        "source": str(path),
+        "source": str(plan.path),
         "intensity_unit": "counts of the file over background",
-        "background": np.round(background, 2).tolist(),
+        "read_as": plan.told,
     }
-    image = _write(out, path.stem, result, otf, interval_s, path.name, about, settings)
-    if report:
-        quality = measure_quality(result.frames, result.image, result.parameters, otf, settings)
-        write_report(out, path.stem, quality, otf.cutoff, path.name)
-    return image
-
-
-def read_stack(path: Path) -> Num[np.ndarray, "frame y x"]:
-    """Frames of an MRC or TIFF file.
-
-    Raises
-    ------
-    DataError
-        If it is missing, damaged, of another format, or no series of frames.
-    """
-    suffix = path.suffix.lower()
-    if not path.is_file() or suffix not in {".mrc", ".tif", ".tiff"}:
-        raise DataError(
-            "no raw stack", where=str(path), remedy="give an existing .mrc, .tif or .tiff file"
-        )
-    if suffix == ".mrc":
-        data, _ = read_mrc(path)
-    else:
-        try:
-            data = tifffile.imread(path)
-        except (OSError, ValueError, tifffile.TiffFileError) as error:
-            raise DataError(
-                f"not a readable TIFF file: {error}", where=str(path), remedy="export it again"
-            ) from error
-    if data.ndim < 3 or np.iscomplexobj(data):
-        raise DataError(
-            f"an array of shape {data.shape}, {data.dtype} is no series of frames",
-            where=str(path),
-            remedy="give the raw frames as one stack",
-        )
-    return data.reshape(-1, *data.shape[-2:])
+    name = plan.path.name.partition(".")[0]
+    return _write(out, name, result, otf, plan.interval_s.value, plan.path.name, about, making)
 
 
 def new_folder(out: Path) -> None:
@@ -386,7 +241,7 @@ def _write(
     interval_s: float,
     title: str,
     about: dict[str, Any],
-    settings: WienerSettings | None,
+    making: Making,
 ) -> Path:
     pixel = result.parameters.pixel_size_um
     fine = pixel * result.widefield.shape[-1] / result.image.shape[-1]
@@ -405,14 +260,30 @@ def _write(
         out / f"{name}_parameters.json",
         {
             **about,
+            "background": np.round(result.background, 2).tolist(),
+            "hot_pixels_yx": result.defects.hot.tolist(),
+            "dead_pixels_yx": result.defects.dead.tolist(),
             "sim_parameters": result.parameters.to_dict(),
-            "wiener": asdict(settings or WienerSettings()),
+            "wiener": asdict(making.settings),
             "optics": {
                 "numerical_aperture": otf.numerical_aperture,
                 "emission_nm": otf.emission_nm,
-                "transfer": "closed form" if otf.radial_step is None else "measured",
+                "transfer": otf.kind,
             },
             "provenance": provenance(),
         },
     )
+    if making.report:
+        quality = measure_quality(
+            result.frames,
+            result.image,
+            result.parameters,
+            otf,
+            making.settings,
+            saturation=result.saturation,
+        )
+        write_report(out, name, quality, otf.cutoff, title)
+        write_diagnostics(
+            out / f"{name}_diagnostics.png", result.frames, result.parameters, otf, title
+        )
     return image_path

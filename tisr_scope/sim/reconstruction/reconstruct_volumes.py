@@ -19,6 +19,7 @@ from tisr_scope.disk import writing
 from tisr_scope.errors import DataError
 from tisr_scope.formats.facts import settle_pixel
 from tisr_scope.formats.raw_stack import PatternLayout, RawStack, read_raw_stack
+from tisr_scope.formats.reader import open_stack
 from tisr_scope.provenance import provenance, write_json
 from tisr_scope.sim.optics.volume_otf import VolumeOptics
 from tisr_scope.sim.optics.volume_psf import with_measured_psf
@@ -27,11 +28,8 @@ from tisr_scope.sim.parameters.volume_parameters import (
     estimate_volume,
     measured_optics,
 )
-from tisr_scope.sim.reconstruction.reconstruct_files import (
-    BACKGROUND_PERCENTILE,
-    new_folder,
-    read_stack,
-)
+from tisr_scope.sim.reconstruction.reconstruct_files import new_folder
+from tisr_scope.sim.reconstruction.region import background_of
 from tisr_scope.sim.reconstruction.volume_wiener import UPSCALE, volumes
 from tisr_scope.sim.reconstruction.wiener_settings import WienerSettings
 from tisr_scope.sim.report.volume_figure import write_volume_figure
@@ -137,12 +135,14 @@ def reconstruct_series_file(
         excitation_na or min(numerical_aperture, 0.99 * immersion_index),
         excitation_nm,
     )
-    offset = _offset(stack.frames[0, 0], background)
+    first_time = np.asarray(stack.frames[0, 0], np.float32).transpose(1, 2, 0, 3, 4)
+    offset = background_of(first_time[None], background, offset_known=False)[0]
     series = _Series(stack.frames, offset)
     first = torch.from_numpy(next(iter(series)))
     check_series(first, optics, section, str(path))
     if psf is not None:
-        optics = with_measured_psf(optics, read_stack(psf), pixel, section, str(psf))
+        bead = np.asarray(open_stack(psf).data)
+        optics = with_measured_psf(optics, bead, pixel, section, str(psf))
     if excitation_na is None:
         optics = measured_optics(first, optics, pixel, str(path))
     parameters = estimate_volume(first, optics, pixel, section, where=str(path))
@@ -257,18 +257,6 @@ class _Series:
         for one in self.frames[:, 0]:
             series = np.asarray(one, np.float32).transpose(1, 2, 0, 3, 4)
             yield series - self.offset[:, None, None, None, None]
-
-
-def _offset(
-    frames: Num[np.ndarray, "z orientation phase y x"], background: float | None
-) -> Float[np.ndarray, " orientation"]:
-    if background is not None:
-        return np.full(frames.shape[1], background)
-    wide = np.asarray(frames, np.float32).mean(axis=2)
-    dark: Float[np.ndarray, " orientation"] = np.percentile(
-        wide, BACKGROUND_PERCENTILE, axis=(0, 2, 3)
-    )
-    return dark
 
 
 def _spacing(stack: RawStack, layout: SeriesLayout, path: Path) -> tuple[float, float]:
