@@ -38,7 +38,7 @@ def main() -> None:
                 DeviceSetting(device="World", property="Seed", value=arguments.seed),
             ],
             time_points=arguments.time_points,
-            display=showing(close_when_done=True, picture=picture),
+            display=showing(autostart=True, close_when_done=True, picture=picture),
         )
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 os.environ.setdefault("MPLBACKEND", "Agg")
+# The window remembers its place and theme; tests must not find what a person chose, nor change it.
+os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp(prefix="tisr_settings_")
 
 ROOT = Path(__file__).resolve().parents[1]
 

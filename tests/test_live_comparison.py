@@ -169,7 +169,7 @@ def test_image_is_computed_only_when_the_last_was_taken(stack: Stack) -> None:
 def test_window_shows_the_image_and_the_state_of_its_parameters() -> None:
     application()
     session = FakeSession(sim=FOUND)
-    window = LiveWindow(session)
+    window = LiveWindow(session, autostart=True)
     session.t = 12
     window.draw()
     window.count()
@@ -212,7 +212,7 @@ def test_whole_run_in_the_window(tmp_path: Path) -> None:
 
     def display(session: LiveSession) -> None:
         sessions.append(session)
-        show(session, close_when_done=True, picture=picture)
+        show(session, autostart=True, close_when_done=True, picture=picture)
 
     summary = run_live(
         small,

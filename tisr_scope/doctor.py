@@ -106,8 +106,11 @@ def _display() -> Finding:
             "note",
             "the live window needs: pip install 'tisr-scope[gui]'; --headless works",
         )
-    from tisr_scope.preview.app import missing_display
+    from tisr_scope.preview.app import SOUND_QT, missing_display, unsound_qt
 
+    problem = unsound_qt()
+    if problem is not None:
+        return Finding("window", "problem", f"{problem}; pip install --upgrade {SOUND_QT}")
     problem = missing_display()
     if problem is not None:
         return Finding("window", "note", f"{problem}; use --headless")

@@ -142,6 +142,9 @@ def live(
         typer.Option(help="Bundle, or CHANNEL=BUNDLE for each [default: the profile's]."),
     ] = None,
     headless: Annotated[bool, typer.Option("--headless", help="No window.")] = False,
+    start: Annotated[
+        bool, typer.Option("--start", help="Record at once; else the window opens dark.")
+    ] = False,
     time_points: TimePointsOption = None,
     passes: Annotated[int, typer.Option(min=1, help="Monte Carlo passes.")] = 6,
     close: Annotated[
@@ -167,6 +170,9 @@ def live(
     every frame is on disk. Where patterns are exposed, the window also shows conventional SIM of
     the same frames and says whether its stripes were found; it has the lowest priority.
 
+    The window opens dark: no light is on until Record is pressed. Without a window, or with
+    --start, the recording begins at once.
+
     Examples
     --------
     `tisr live simulated_microtubules recordings/live_01`
@@ -178,12 +184,12 @@ def live(
     from tisr_scope.profiles.library import find_profile, load_profile
 
     loaded = load_profile(profile)
-    display = None
-    if not headless:
-        from tisr_scope.preview.app import showing
-
-        display = showing(close_when_done=close, picture=screenshot)
     with cancellable() as cancel, progress_bar("live") as progress:
+        display = None
+        if not headless:
+            from tisr_scope.preview.app import showing
+
+            display = showing(autostart=start, close_when_done=close, picture=screenshot)
         summary = run_live(
             loaded,
             folder or default_folder(loaded, "timelapse"),

@@ -146,7 +146,7 @@ def run_demo(
         )
     show: Callable[[LiveSession], None] | None = None
     if display or (display is None and missing_display() is None):
-        show = showing(close_when_done=close_when_done)
+        show = showing(autostart=True, close_when_done=close_when_done)
     profile = load_profile(PROFILE)
     chosen = find_bundle(model or profile.model or PROFILE)
     live = run_live(

@@ -18,9 +18,12 @@ from tisr_scope.errors import DisplayError
 if TYPE_CHECKING:
     from qtpy.QtWidgets import QApplication, QWidget
 
-    from tisr_scope.preview.window import Session
+    from tisr_scope.preview.experiment import Experiment
+    from tisr_scope.preview.main_window import MainWindow
 
 REMEDY = "run without a window: add --headless"
+SOUND_QT = "'PySide6-Essentials!=6.12.0'"
+_PROBES = 200
 
 
 def missing_display() -> str | None:
@@ -61,6 +64,30 @@ def _answers(host: str, number: int) -> bool:
     return False
 
 
+def unsound_qt() -> str | None:
+    """Say why this build of Qt for Python must not run a window; None where it may.
+
+    PySide6 6.12.0 with Python 3.11 gives back one reference too many of every ``None``, so that the
+    process aborts after about a thousand redraws.  The references are counted here, so that another
+    build with this fault is found too.
+    """
+    from qtpy import API_NAME, QT_VERSION
+    from qtpy.QtCore import QObject
+
+    probe = QObject()
+    before = sys.getrefcount(None)
+    for _ in range(_PROBES):
+        probe.setObjectName("probe")
+    lost = before - sys.getrefcount(None)
+    if lost < _PROBES // 2:
+        return None
+    python = ".".join(map(str, sys.version_info[:2]))
+    return (
+        f"{API_NAME} {QT_VERSION} with Python {python} loses references to None: it would abort "
+        "after some minutes, and the recording with it"
+    )
+
+
 def application() -> QApplication:
     """The Qt application of this process.
 
@@ -80,6 +107,12 @@ def application() -> QApplication:
             f"the window needs a package that is not installed: {error}",
             remedy=f"pip install 'tisr-scope[gui]', or {REMEDY}",
         ) from error
+    problem = unsound_qt()
+    if problem is not None:
+        raise DisplayError(
+            problem,
+            remedy=f"pip install --upgrade {SOUND_QT}, or {REMEDY}",
+        )
     running = QApplication.instance()
     if isinstance(running, QApplication):
         return running
@@ -125,13 +158,65 @@ def collecting_here() -> Iterator[Callable[[], None]]:
             gc.enable()
 
 
-def show(session: Session, *, close_when_done: bool = False, picture: Path | None = None) -> None:
-    """Run a session in the live window; returns when the window is closed.
+def run_window(window: MainWindow, collect: Callable[[], None]) -> None:
+    """Show a window until it is closed, by hand or by a signal, then destroy it."""
+    from qtpy.QtCore import QTimer
+
+    app = application()
+
+    def beat() -> None:
+        collect()
+        if signalled():
+            heartbeat.stop()
+            window.close()
+
+    # Also lets Python see signals: Qt's event loop alone never returns to the interpreter.
+    heartbeat = QTimer(interval=200)
+    heartbeat.timeout.connect(beat)
+    heartbeat.start()
+    with when_display_vanishes(window.abandon):
+        window.show()
+        app.exec()
+    heartbeat.stop()
+    dispose(window)
+
+
+@contextmanager
+def when_display_vanishes(act: Callable[[], None]) -> Iterator[None]:
+    """Call ``act`` when the display is gone, just before Qt ends the process.
+
+    Qt then calls the C library's ``exit`` from inside its event loop: no exception is raised, and
+    nothing of Python's own is run.  Its last words are the only warning there is.
+    """
+    from qtpy.QtCore import qInstallMessageHandler
+
+    def hear(_kind: object, _context: object, text: str) -> None:
+        sys.stderr.write(text + "\n")
+        if "connection broke" in text:
+            act()
+
+    before = qInstallMessageHandler(hear)
+    try:
+        yield
+    finally:
+        qInstallMessageHandler(before)
+
+
+def show(
+    session: Experiment,
+    *,
+    autostart: bool = False,
+    close_when_done: bool = False,
+    picture: Path | None = None,
+) -> None:
+    """Run an experiment in the live window; returns when the window is closed.
 
     Parameters
     ----------
-    session : Session
+    session : Experiment
         Checked and ready to start.
+    autostart : bool
+        Begin at once; else the light stays off until somebody presses Record.
     close_when_done : bool
         Close the window when the run has ended; else it stays open with the last images.
     picture : path, optional
@@ -144,7 +229,7 @@ def show(session: Session, *, close_when_done: bool = False, picture: Path | Non
     """
     from qtpy.QtCore import QTimer
 
-    app = application()
+    application()
     from tisr_scope.preview.window import LiveWindow
 
     failed: list[DisplayError] = []
@@ -159,29 +244,20 @@ def show(session: Session, *, close_when_done: bool = False, picture: Path | Non
             window.close()
 
     with collecting_here() as collect:
-        window = LiveWindow(session, on_done=lambda: QTimer.singleShot(300, ended))
-        window.show()
-        # Also lets Python see Ctrl-C: Qt's event loop alone never returns to the interpreter.
-        heartbeat = QTimer(interval=200)
-        heartbeat.timeout.connect(collect)
-
-        def close_if_asked() -> None:
-            if signalled():
-                heartbeat.stop()
-                window.close()
-
-        heartbeat.timeout.connect(close_if_asked)
-        heartbeat.start()
-        app.exec()
-        heartbeat.stop()
-        dispose(window)
+        window = LiveWindow(
+            session, autostart=autostart, on_done=lambda: QTimer.singleShot(300, ended)
+        )
+        run_window(window, collect)
     if failed:
         raise failed[0]
 
 
 def showing(
-    *, close_when_done: bool = False, picture: Path | None = None
-) -> Callable[[Session], None]:
+    *,
+    autostart: bool = False,
+    close_when_done: bool = False,
+    picture: Path | None = None,
+) -> Callable[[Experiment], None]:
     """Make the ``display`` argument of :func:`tisr_scope.live.run_live.run_live`.
 
     The display is looked for now, before a model is loaded.
@@ -192,4 +268,9 @@ def showing(
         If there is no display.
     """
     application()
-    return lambda session: show(session, close_when_done=close_when_done, picture=picture)
+    return lambda session: show(
+        session,
+        autostart=autostart,
+        close_when_done=close_when_done,
+        picture=picture,
+    )

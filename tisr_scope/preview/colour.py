@@ -8,6 +8,7 @@ background.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -75,9 +76,9 @@ def unpack(words: UInt32[np.ndarray, "y x"]) -> UInt8[np.ndarray, "y x 4"]:
 
 
 @cache
-def map_table(name: str) -> UInt32[np.ndarray, " levels"]:
-    """Packed look-up table of a colour map with 256 entries."""
-    return pack(np.asarray(Colormap(name)(np.linspace(0, 1, LEVELS)))[:, :3])
+def map_table(name: str, gamma: float = 1.0) -> UInt32[np.ndarray, " levels"]:
+    """Packed look-up table of a colour map with 256 entries; gamma below 1 lifts dim parts."""
+    return pack(np.asarray(Colormap(name)(np.linspace(0, 1, LEVELS) ** gamma))[:, :3])
 
 
 @cache
@@ -91,7 +92,9 @@ def confidence_table(name: str = "cividis") -> UInt32[np.ndarray, " levels"]:
 
 
 @cache
-def overlay_table(steps: int, name: str = "cividis") -> UInt32[np.ndarray, " entries"]:
+def overlay_table(
+    steps: int, name: str = "cividis", gamma: float = 1.0
+) -> UInt32[np.ndarray, " entries"]:
     """Packed table of the overlay, entry ``step * 256 + intensity``.
 
     Hues come from the colour map that also shows the confidence alone.
@@ -99,7 +102,7 @@ def overlay_table(steps: int, name: str = "cividis") -> UInt32[np.ndarray, " ent
     centre = (np.arange(steps) + 0.5) / steps
     hues = oklab(np.asarray(Colormap(name)(centre))[:, :3])
     trust = (np.arange(steps) / max(steps - 1, 1))[:, None]
-    intensity = np.linspace(0, 1, LEVELS)[None, :]
+    intensity = np.linspace(0, 1, LEVELS)[None, :] ** gamma
     lab = np.empty((steps, LEVELS, 3))
     floor = HAZE_LIGHTNESS * (1 - trust) ** 1.2
     ceiling = 0.72 + 0.25 * trust
@@ -131,11 +134,40 @@ def contrast_limits(
     return float(low), float(high if high > low else low + 1)
 
 
+def binned(image: Float[np.ndarray, "y x"], factor: int) -> Float[np.ndarray, "by bx"]:
+    """Means over square blocks; rows and columns that fill no block are left out."""
+    if factor == 1:
+        return image
+    height, width = (size // factor * factor for size in image.shape)
+    total = np.zeros((height // factor, width // factor), np.float32)
+    for y in range(factor):
+        for x in range(factor):
+            total += image[y:height:factor, x:width:factor]
+    return np.asarray(total / np.float32(factor**2))
+
+
 def intensity_rgba(
-    image: Float[np.ndarray, "y x"], low: float, high: float, name: str = "gray"
+    image: Float[np.ndarray, "y x"], low: float, high: float, name: str = "gray", gamma: float = 1.0
 ) -> UInt8[np.ndarray, "y x 4"]:
     """One intensity image in a single colour map."""
-    return unpack(map_table(name).take(to_levels(image, low, high)))
+    return unpack(map_table(name, gamma).take(to_levels(image, low, high)))
+
+
+def merged_rgba(layers: Sequence[UInt8[np.ndarray, "y x 4"]]) -> UInt8[np.ndarray, "y x 4"]:
+    """Images of several channels, each in its own colour, added as light adds."""
+    total = np.zeros(layers[0].shape, np.uint16)
+    for layer in layers:
+        total += layer
+    return np.minimum(total, 255).astype(np.uint8)
+
+
+def faded_rgba(rgba: UInt8[np.ndarray, "y x 4"]) -> UInt8[np.ndarray, "y x 4"]:
+    """What is no longer true: without colour, dim and flat, yet never mistaken for darkness."""
+    grey = rgba[..., :3].mean(axis=-1, dtype=np.float32)
+    faded = np.empty_like(rgba)
+    faded[..., :3] = (58 + 0.3 * grey)[..., None]
+    faded[..., 3] = 255
+    return faded
 
 
 def confidence_rgba(confidence: Float[np.ndarray, "y x"]) -> UInt8[np.ndarray, "y x 4"]:
@@ -154,11 +186,12 @@ def overlay_rgba(
     low: float,
     high: float,
     steps: int = 5,
+    gamma: float = 1.0,
 ) -> UInt8[np.ndarray, "y x 4"]:
     """Intensity as lightness, confidence as colour; low confidence fades to a neutral haze."""
     entry = confidence_step(confidence, steps).astype(np.uint16) * np.uint16(LEVELS)
     entry += to_levels(image, low, high)
-    return unpack(overlay_table(steps).take(entry))
+    return unpack(overlay_table(steps, gamma=gamma).take(entry))
 
 
 def masked_rgba(
@@ -167,9 +200,10 @@ def masked_rgba(
     low: float,
     high: float,
     threshold: float,
+    gamma: float = 1.0,
 ) -> UInt8[np.ndarray, "y x 4"]:
     """Intensity in grey where the confidence reaches ``threshold``, neutral stripes elsewhere."""
-    words = map_table("gray").take(to_levels(image, low, high))
+    words = map_table("gray", gamma).take(to_levels(image, low, high))
     height, width = image.shape
     stripe = (np.arange(height)[:, None] + np.arange(width)[None, :]) // 4 % 2
     tints = pack(np.array(MASK_TINTS) / 255)

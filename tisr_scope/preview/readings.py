@@ -1,10 +1,15 @@
-"""Right column: progress, speed, light, and what the confidence is worth."""
+"""Numbers of the run in plain words: progress, speed, light, and what the confidence is worth.
+
+One vocabulary: an *exposure* is one camera frame; a *time point* is all exposures that make one
+wide-field image.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from qtpy.QtWidgets import QGridLayout, QLabel, QProgressBar, QVBoxLayout, QWidget
 
-from tisr_scope.confidence.calibration import CALIBRATED
 from tisr_scope.live.live_audit import AuditStatus
 from tisr_scope.live.run_live import SessionStatus
 from tisr_scope.preview.colour import legend_rgba
@@ -25,48 +30,58 @@ def dose(millijoule: float) -> str:
     return f"{millijoule:.3g} mJ" if millijoule < 1000 else f"{millijoule / 1e3:.3g} J"
 
 
+def of_limit(millijoule: float, limit_mj: float | None) -> str:
+    """Light dose, and the share of the limit that it is."""
+    if limit_mj is None:
+        return dose(millijoule)
+    return f"{dose(millijoule)} · {100 * millijoule / limit_mj:.0f} %"
+
+
 class Readings(QWidget):
-    """Numbers of the run, in plain words."""
+    """Numbers of the run."""
 
     def __init__(self) -> None:
         super().__init__()
-        column = QVBoxLayout(self)
-        column.setContentsMargins(0, 0, 0, 0)
-        column.setSpacing(12)
-        column.addWidget(self._progress_card())
-        column.addWidget(self._speed_card())
-        column.addWidget(self._confidence_card())
-        column.addWidget(self._signal_card())
-        column.addStretch(1)
+        self.setObjectName("column")
+        self.dose_limit_mj: float | None = None
+        self.column = QVBoxLayout(self)
+        self.column.setContentsMargins(0, 0, 0, 0)
+        self.column.setSpacing(8)
+        self.column.addWidget(self._progress_card())
+        self.column.addWidget(self._speed_card())
+        self.column.addWidget(self._confidence_card())
+        self.column.addWidget(self._signal_card())
+        self.column.addStretch(1)
 
     def _progress_card(self) -> Card:
         card = Card("Progress")
         self.progress = QProgressBar()
         self.progress.setTextVisible(False)
         card.body.addWidget(self.progress)
-        grid = QGridLayout()
-        self.recorded = Reading("Recorded")
-        self.remaining = Reading("Time left")
+        self.recorded = Reading("Exposures recorded")
         self.dose = Reading("Light dose")
+        self.remaining = Reading("Time left")
         self.elapsed = Reading("Running for")
-        for place, reading in enumerate((self.recorded, self.remaining, self.dose, self.elapsed)):
-            grid.addWidget(reading, place // 2, place % 2)
-        grid.setVerticalSpacing(10)
-        card.body.addLayout(grid)
+        self._two_columns(card, (self.recorded, self.dose, self.remaining, self.elapsed))
         return card
 
     def _speed_card(self) -> Card:
-        card = Card("Speed")
-        grid = QGridLayout()
+        card = Card("Speed, in time points")
         self.camera = Reading("Camera")
         self.sr = Reading("Super-resolution")
         self.lag = Reading("Picture is behind by")
         self.skipped = Reading("Not shown live")
-        for place, reading in enumerate((self.camera, self.sr, self.lag, self.skipped)):
-            grid.addWidget(reading, place // 2, place % 2)
-        grid.setVerticalSpacing(10)
-        card.body.addLayout(grid)
+        self._two_columns(card, (self.camera, self.sr, self.lag, self.skipped))
         return card
+
+    def _two_columns(self, card: Card, readings: Sequence[Reading]) -> None:
+        grid = QGridLayout()
+        for place, reading in enumerate(readings):
+            grid.addWidget(reading, place // 2, place % 2)
+        grid.setVerticalSpacing(7)
+        grid.setColumnStretch(0, 1)
+        grid.setColumnStretch(1, 1)
+        card.body.addLayout(grid)
 
     def _confidence_card(self) -> Card:
         card = Card("Confidence")
@@ -83,35 +98,29 @@ class Readings(QWidget):
         self.audit_curve = Sparkline(top=1.1)
         self.audit_curve.setToolTip(
             "1: all detail that the network added is of the sample, 0: none. Measured with the "
-            "patterned frames, of which the network sees only the mean."
+            "patterned exposures, of which the network sees only the mean."
         )
         card.body.addWidget(self.audit_curve)
-        self._audited = 0
         return card
 
     def _signal_card(self) -> Card:
-        card = Card("Signal")
+        card = Card("Signal over the whole run")
         self.signal = Reading("Mean per pixel, and share of the start")
         card.body.addWidget(self.signal)
         self.signal_curve = Sparkline()
-        self.signal_curve.setToolTip("falls when the dye bleaches")
+        self.signal_curve.setToolTip("Falls when the dye bleaches")
         card.body.addWidget(self.signal_curve)
-        self._first_signal: float | None = None
         return card
 
-    def add_signal(self, electrons: float) -> None:
-        """Append the mean of the newest camera image, in photo-electrons a pixel."""
-        self._first_signal = self._first_signal or electrons
-        self.signal_curve.add(electrons)
-        change = 100 * electrons / self._first_signal if self._first_signal > 0 else 100.0
-        text = f"{electrons:.1f} e⁻ · {change:.0f} %"
-        self.signal.show_value(text)
-
-    def clear_signal(self) -> None:
-        """Begin a new curve."""
-        self._first_signal = None
-        self.signal_curve.clear()
-        self.signal.show_value("–")
+    def show_signal(self, electrons: Sequence[float]) -> None:
+        """Mean of every camera image so far, in photo-electrons per pixel."""
+        self.signal_curve.show_values(electrons)
+        if not electrons:
+            self.signal.show_value("–")
+            return
+        first, last = electrons[0], electrons[-1]
+        change = f" · {100 * last / first:.0f} %" if first > 0 else ""
+        self.signal.show_value(f"{last:.1f} e⁻{change}")
 
     def show_steps(self, steps: int) -> None:
         """Draw the legend of the overlay."""
@@ -121,11 +130,15 @@ class Readings(QWidget):
         """Show the counters of a run and one channel of it."""
         self.progress.setMaximum(max(status.expected, 1))
         self.progress.setValue(status.recorded)
-        self.recorded.show_value(f"{status.recorded} of {status.expected}", "frames that are saved")
+        tip = "camera frames that are saved, of those that are planned"
+        self.recorded.show_value(f"{status.recorded} of {status.expected}", tip)
         remaining = status.remaining_s
         self.remaining.show_value("–" if remaining is None else duration(remaining))
         self.elapsed.show_value(duration(status.elapsed_s))
-        self.dose.show_value(dose(status.dose_mj), "energy that has left the lasers")
+        tip = "energy that has left the lasers, at the position that got most"
+        if self.dose_limit_mj is not None:
+            tip += f"; the profile allows {dose(self.dose_limit_mj)}"
+        self.dose.show_value(of_limit(status.dose_mj, self.dose_limit_mj), tip)
         streams = [stream for stream in status.live.streams if stream.channel == channel]
         if not streams:
             return
@@ -133,13 +146,15 @@ class Readings(QWidget):
         # Afterwards the last rates of the run stay: an idle camera is no slow camera.
         if status.phase == "recording" and status.recorded < status.expected:
             self.camera.show_value(f"{stream.camera_rate:.1f} /s", "time points per second")
-            self.sr.show_value(f"{stream.sr_rate:.1f} /s", "super-resolved frames per second")
-        self.lag.show_value(f"{stream.lag_s:.2f} s", f"{stream.lag_frames} frames")
+            self.sr.show_value(f"{stream.sr_rate:.1f} /s", "super-resolved time points per second")
+        if stream.calibrated is not None:
+            tip = f"{stream.lag_frames} time points have arrived since the one that is shown"
+            self.lag.show_value(f"{stream.lag_s:.2f} s", tip)
         self.skipped.show_value(
-            f"{stream.skipped} frames",
-            "passed over because the network was busy; all of them are saved",
+            f"{stream.skipped}",
+            "time points passed over because the network was busy; all of them are saved",
         )
-        self._show_calibration(stream.calibrated, stream.warm_up_left, label)
+        self._show_calibration(status, stream.calibrated, stream.warm_up_left, label)
 
     def show_audit(self, status: AuditStatus | None) -> None:
         """Show how much is true, and whether that alarms; nothing without patterns."""
@@ -154,20 +169,24 @@ class Readings(QWidget):
                 f"{status.correlation:.2f} ± {1.96 * (status.standard_error or 0):.2f}",
                 status.alarm or f"{status.audited} time points measured",
             )
-        if status.audited < self._audited:
-            self.audit_curve.clear()
-            self._audited = 0
-        new = status.audited - self._audited
-        for _, correlation in status.history[-new:] if new else ():
-            self.audit_curve.add(correlation)
-        self._audited = status.audited
+        self.audit_curve.show_values([correlation for _, correlation in status.history])
 
-    def _show_calibration(self, calibrated: bool | None, left: int, label: str) -> None:
-        if calibrated is None and label == CALIBRATED:
-            text = f"measuring brightness: {left} frames to go" if left else "waiting"
+    def _show_calibration(
+        self, status: SessionStatus, calibrated: bool | None, left: int, label: str
+    ) -> None:
+        if status.live.error is not None:
+            self.calibration.show_state("no longer computed", "bad")
+            self.reason.setText("Super-resolution has stopped; grey pictures are the last ones.")
+        elif calibrated is None:
+            text = f"measuring brightness: {left} to go" if left else "waiting"
             self.calibration.show_state(text, "plain")
             self.reason.setText("")
-        elif calibrated:
+        else:
+            self.show_calibration(calibrated, label)
+
+    def show_calibration(self, calibrated: bool, label: str) -> None:
+        """Say what the confidence is worth."""
+        if calibrated:
             tip = "the confidence was tested on recordings like this one"
             self.calibration.show_state("calibrated", "good", tip)
             self.reason.setText("90 % sure means right nine times out of ten.")

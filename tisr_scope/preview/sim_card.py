@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QGridLayout, QLabel
 
 from tisr_scope.live.sim_comparison import SimStatus
@@ -10,10 +9,14 @@ from tisr_scope.preview.widgets import Card, Pill, Reading
 
 
 class SimCard(Card):
-    """Carrier, modulation depths, images per second and dropped frames."""
+    """Carrier, modulation depths, images per second and dropped exposures."""
 
     def __init__(self) -> None:
         super().__init__("Conventional SIM")
+        self.setToolTip(
+            "From the patterned exposures whose mean is the wide-field image, always the newest "
+            "exposure of every pattern; no network"
+        )
         self.state = Pill("waiting")
         self.body.addWidget(self.state)
         self.reason = QLabel("")
@@ -21,24 +24,16 @@ class SimCard(Card):
         self.reason.setWordWrap(True)
         self.body.addWidget(self.reason)
         grid = QGridLayout()
-        self.modulation = Reading("Modulation of each orientation")
-        self.period = Reading("Period of the stripes")
+        self.modulation = Reading("Modulation depth of each orientation")
+        self.period = Reading("Pattern period")
         self.images = Reading("SIM images")
-        self.dropped = Reading("Frames passed over")
+        self.dropped = Reading("Exposures not used")
         grid.addWidget(self.modulation, 0, 0, 1, 2)
         grid.addWidget(self.period, 1, 0, 1, 2)
         grid.addWidget(self.images, 2, 0)
         grid.addWidget(self.dropped, 2, 1)
-        grid.setVerticalSpacing(10)
+        grid.setVerticalSpacing(7)
         self.body.addLayout(grid)
-        hint = QLabel(
-            "From the patterned frames whose mean is the camera image, always "
-            "the newest frame of every pattern; no network."
-        )
-        hint.setObjectName("hint")
-        hint.setWordWrap(True)
-        self.body.addStretch(1)
-        self.body.addWidget(hint, 0, Qt.AlignmentFlag.AlignBottom)
 
     def show_status(self, status: SimStatus, *, shown: bool, running: bool) -> None:
         """Show the state.
@@ -56,12 +51,12 @@ class SimCard(Card):
             self.state.show_state(head, "warning" if rest else "plain")
         self.reason.setText(rest)
         self.reason.setVisible(bool(rest))
-        depths = "  ".join(f"{depth:.2f}" for depth in status.modulation)
-        self.modulation.show_value(depths or "–", "1 is full contrast of the stripes")
+        depths = " ".join(f"{depth:.2f}" for depth in status.modulation)
+        self.modulation.show_value(depths or "–", "1 is full contrast of the pattern")
         period = status.period_um
         self.period.show_value("–" if period is None else f"{1e3 * period:.1f} nm", "as measured")
         if running and status.images:
             self.images.show_value(f"{status.image_rate:.1f} /s", f"{status.images} so far")
         self.dropped.show_value(
-            f"{status.dropped}", "raw frames replaced by newer ones; all of them are saved"
+            f"{status.dropped}", "exposures replaced by newer ones; all of them are saved"
         )

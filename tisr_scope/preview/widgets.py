@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import UInt8
 from qtpy.QtCore import QPointF, QRectF, QSize, Qt
-from qtpy.QtGui import QColor, QFont, QImage, QPainter, QPaintEvent, QPen, QPolygonF
+from qtpy.QtGui import (
+    QColor,
+    QFont,
+    QImage,
+    QPainter,
+    QPaintEvent,
+    QPen,
+    QPolygonF,
+    QResizeEvent,
+)
 from qtpy.QtWidgets import QFrame, QLabel, QSizePolicy, QVBoxLayout, QWidget
 from typing_extensions import override
 
-from tisr_scope.preview.style import EDGE, GOOD, SOFT
+from tisr_scope.preview.style import theme
 
 
 def to_qimage(rgba: UInt8[np.ndarray, "y x 4"]) -> QImage:
     """Pixels as a Qt image that owns its memory."""
     height, width = rgba.shape[:2]
-    raw = np.ascontiguousarray(rgba).tobytes()
+    raw = np.ascontiguousarray(rgba).data
     return QImage(raw, width, height, 4 * width, QImage.Format.Format_RGBA8888).copy()
 
 
@@ -40,7 +49,7 @@ class ColourBar(QWidget):
         font = QFont(self.font())
         font.setPointSizeF(9)
         painter.setFont(font)
-        painter.setPen(QColor(SOFT))
+        painter.setPen(QColor(theme().soft))
         metrics = painter.fontMetrics()
         left = metrics.horizontalAdvance(self._low) + 6
         right = metrics.horizontalAdvance(self._high) + 6
@@ -81,9 +90,9 @@ class Legend(QWidget):
         left, bottom = painter.fontMetrics().horizontalAdvance("unsure") + 8, 22
         box = QRectF(left, 2, self.width() - left - 2, self.height() - bottom - 2)
         painter.drawImage(box, self._image)
-        painter.setPen(QColor(EDGE))
+        painter.setPen(QColor(theme().edge))
         painter.drawRect(box)
-        painter.setPen(QColor(SOFT))
+        painter.setPen(QColor(theme().soft))
         right = Qt.AlignmentFlag.AlignRight
         upper = QRectF(0, box.top(), left - 8, 16)
         lower = QRectF(0, box.bottom() - 16, left - 8, 16)
@@ -96,23 +105,18 @@ class Legend(QWidget):
 
 
 class Sparkline(QWidget):
-    """A small curve of the newest values, from zero up to ``top`` or to the largest of them."""
+    """A small curve over the whole run, from zero up to ``top`` or to its largest value."""
 
-    def __init__(self, length: int = 240, top: float | None = None) -> None:
+    def __init__(self, top: float | None = None) -> None:
         super().__init__()
         self._top = top
-        self._values: deque[float] = deque(maxlen=length)
-        self.setMinimumHeight(58)
+        self.values: Sequence[float] = ()
+        self.setMinimumHeight(52)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
 
-    def add(self, value: float) -> None:
-        """Append a value."""
-        self._values.append(value)
-        self.update()
-
-    def clear(self) -> None:
-        """Forget all values."""
-        self._values.clear()
+    def show_values(self, values: Sequence[float]) -> None:
+        """Draw other values."""
+        self.values = values
         self.update()
 
     @override
@@ -121,20 +125,51 @@ class Sparkline(QWidget):
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         base = self.height() - 2.0
-        painter.setPen(QPen(QColor(EDGE), 1))
+        painter.setPen(QPen(QColor(theme().edge), 1))
         painter.drawLine(QPointF(0, base), QPointF(self.width(), base))
-        top = max(self._values, default=0.0) * 1.15 if self._top is None else self._top
-        if len(self._values) > 1 and top > 0:
-            step = self.width() / (len(self._values) - 1)
-            line = QPolygonF(
-                [
-                    QPointF(place * step, base - max(value, 0) / top * (base - 2))
-                    for place, value in enumerate(self._values)
-                ]
-            )
-            painter.setPen(QPen(QColor(GOOD), 1.6))
-            painter.drawPolyline(line)
+        every = max(len(self.values) // max(self.width(), 1), 1)
+        values = self.values[::every]
+        top = max(values, default=0.0) * 1.15 if self._top is None else self._top
+        if len(values) > 1 and top > 0:
+            step = self.width() / (len(values) - 1)
+            points = [
+                QPointF(place * step, base - max(value, 0) / top * (base - 2))
+                for place, value in enumerate(values)
+            ]
+            painter.setPen(QPen(QColor(theme().good), 1.6))
+            painter.drawPolyline(QPolygonF(points))
         painter.end()
+
+
+class ElidedLabel(QLabel):
+    """One line that is shortened where there is no room; the tooltip has all of it."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.full_text = text
+        self.setMinimumWidth(0)
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        self._fit()
+
+    @override
+    def setText(self, text: str) -> None:
+        """Change the text."""
+        if text != self.full_text:
+            self.full_text = text
+            self._fit()
+
+    def _fit(self) -> None:
+        shown = self.fontMetrics().elidedText(
+            self.full_text, Qt.TextElideMode.ElideRight, max(self.width() - 2, 0)
+        )
+        super().setText(shown)
+        self.setToolTip(self.full_text if shown != self.full_text else "")
+
+    @override
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Shorten again."""
+        super().resizeEvent(event)
+        self._fit()
 
 
 class Reading(QWidget):
