@@ -248,6 +248,14 @@ def export(
             help="Published MRC layout, or raw frames as OME-TIFF with angle and phase axes.",
         ),
     ] = True,
+    hyperstack: Annotated[
+        bool,
+        typer.Option(
+            "--hyperstack",
+            help="One OME-TIFF (T, C, Z, Y, X) for each position: levels as channels, patterns "
+            "along Z, plane times.",
+        ),
+    ] = False,
     structure: Annotated[str | None, typer.Option(help="Name of the structure.")] = None,
     sim_images: Annotated[
         Path | None, typer.Option(help="Pairs of these recordings, for their SIM_gt.mrc.")
@@ -260,11 +268,14 @@ def export(
     `tisr export recordings published --biotisr --structure Microtubules --sim-images pairs`
 
     `tisr export recordings/cell_01 stacks --tiff`
+
+    `tisr export recordings/cell_01 for_fiji --hyperstack`
     """
+    from tisr_scope.exchange.export import Layout
     from tisr_scope.exchange.export import export as run
 
     with progress_bar("exporting") as progress:
-        layout: Literal["biotisr", "tiff"] = "biotisr" if biotisr else "tiff"
+        layout: Layout = "hyperstack" if hyperstack else "biotisr" if biotisr else "tiff"
         written = run(
             source,
             folder,

@@ -17,19 +17,21 @@ from typing import Literal
 from tisr_scope.errors import DataError
 from tisr_scope.exchange.export_cell import SIM_IMAGE, Place, pair_to_cell, recording_to_cell
 from tisr_scope.exchange.export_tiff import recording_to_tiff
+from tisr_scope.exchange.hyperstack import recording_to_hyperstack
 from tisr_scope.pairs.pair_folder import read_about
 from tisr_scope.recording.frame_store import ZARR_NAME
 from tisr_scope.recording.origin import imported_from
 from tisr_scope.recording.recording import Recording
 
 Progress = Callable[[int, int], None]
+Layout = Literal["biotisr", "tiff", "hyperstack"]
 
 
 def export(
     source: Path,
     out: Path,
     *,
-    layout: Literal["biotisr", "tiff"] = "biotisr",
+    layout: Layout = "biotisr",
     structure: str | None = None,
     sim_images: Path | None = None,
     progress: Progress | None = None,
@@ -42,8 +44,9 @@ def export(
         A recording, a pair, or a folder of several.
     out : Path
         Folder of the structures (``biotisr``) or of the files (``tiff``).
-    layout : {"biotisr", "tiff"}
-        Published MRC layout, or one OME-TIFF for each light level.
+    layout : {"biotisr", "tiff", "hyperstack"}
+        Published MRC layout, one OME-TIFF for each light level with axes of angle and phase, or
+        one OME-TIFF hyperstack (T, C, Z, Y, X) for each stage position.
     structure : str, optional
         Name of the structure; for imported regions the one they came with.
     sim_images : Path, optional
@@ -69,6 +72,10 @@ def export(
     for done, place in enumerate(places):
         if progress:
             progress(done, len(places))
+        if layout == "hyperstack":
+            if (place.channel, place.position) == (0, 0):  # holds all of them
+                written += recording_to_hyperstack(place, Path(out))
+            continue
         if layout == "tiff":
             written += recording_to_tiff(place, Path(out))
             continue

@@ -29,8 +29,9 @@ NEAREST_SAMPLES = 3.0
 DIRECTIONS = 90
 FALSE_ALARMS = 1e-8
 """Probability that chance alone contradicts the patterns of a time point."""
-STANDS_OUT = 4.0
-"""Coherent amplitude of all frames of an orientation over chance, from which fringes are seen."""
+LEAST_EXPLAINED, OVER_CHANCE = 40.0, 4.0
+"""Power over noise that fringes must explain: for each orientation, and over the largest that is
+explained at any other directions.  Below it neither an order nor its contrary is shown."""
 
 
 @dataclass(frozen=True)
@@ -107,19 +108,20 @@ def pattern_faults(fringes: Fringes, commanded: Commanded) -> tuple[tuple[Fault,
     explained = _explained(fringes.at, noise, pattern, commanded)
     # The same question asked where there are no fringes tells what chance can do.
     width = fringes.chance.shape[1] // orientations
-    gains = []
+    gains, most = [], LEAST_EXPLAINED * orientations
     for start in range(width):
         picked = fringes.chance[:, start::width][:, :orientations]
         by_chance = _explained(picked, noise, pattern, commanded)
         gains.append(by_chance.max() - by_chance[0])
+        most = max(most, OVER_CHANCE * float(by_chance.max()))
     usual, tests = float(np.mean(gains)), len(pattern)
     # Explained powers of noise fall off exponentially; a mean of maxima gives the scale.
     scale = max(1.0, usual / np.log(tests))
     enough = scale * np.log(tests / FALSE_ALARMS)
     best = int(np.argmax(explained))
-    seen = explained.max() > orientations * STANDS_OUT**2 * max(1.0, scale / 3)
-    if explained[best] - explained[0] <= enough:
-        return (), bool(seen)
+    seen = bool(explained[best] > most)
+    if not seen or explained[best] - explained[0] <= enough:
+        return (), seen
     frames = np.flatnonzero(pattern[best] != pattern[0])
     first = int(frames[0])
     shown, meant = (int(pattern[row][first]) for row in (best, 0))
