@@ -8,9 +8,11 @@ Faults are switched on through the ``Bench`` device's property ``Fault``.
 from __future__ import annotations
 
 import ctypes
+import os
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -62,6 +64,15 @@ class Bench:
             self.light_mj += sum(self.powers.values()) * (now - self._since)
         self._since = now
         self.log.append((what, value))
+
+    def keep(self) -> None:
+        """Write the light to a file, if asked to: hardware that outlives its process."""
+        if name := os.environ.get("BENCH_STATE"):
+            lit = self.shutter and any(self.powers.values())
+            a, b = self.powers.values()
+            new = Path(f"{name}.new")
+            new.write_text(f"{'lit' if lit else 'dark'} {a} {b} {self.shutter}")
+            new.replace(name)
 
     def may_hang(self, what: str) -> None:
         """Never return, as a driver may, if that is the fault; nothing in Python ends it."""
@@ -180,6 +191,7 @@ class _Laser(GenericDevice):
     def _apply(self, value: float) -> None:
         self.bench.note(self.line, value)
         self.bench.powers[self.line] = value
+        self.bench.keep()
         self.bench.power_log.append((self.line, value))
 
     def _step(self) -> None:
@@ -255,6 +267,7 @@ class Shutter(ShutterDevice):
             return
         self.bench.note("shutter", float(open))
         self.bench.shutter = open
+        self.bench.keep()
         self.bench.shutter_log.append(open)
 
 

@@ -100,7 +100,7 @@ def test_the_journal_holds_the_light_that_was_on(tmp_path: Path, slm: str, burst
     settings = [setting("Delay_s", 0.01), setting("Upload_s", 0.02)]
     profile = bench_profile(tmp_path, slm=slm, paired={"time_points": 2, "exposure_ms": 10})
     summary = acquire(profile, tmp_path / "out", "paired", settings=settings, bursts=bursts)
-    assert summary.dose_mj["green"] == pytest.approx(Bench.current.light_mj, rel=0.08)
+    assert summary.dose_mj["green"] == pytest.approx(Bench.current.light_mj, rel=0.12)
     journal = Recording.open(tmp_path / "out").journal
     assert journal[-1].dose_mj == summary.dose_mj["green"]
     assert all(entry.light_ms >= entry.exposure_ms for entry in journal[-1:])

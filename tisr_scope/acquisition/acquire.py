@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt16
 
+from tisr_scope.acquisition.death_guard import death_guard
 from tisr_scope.acquisition.engine import StrictEngine
 from tisr_scope.acquisition.folder import (
     begin_folder,
@@ -323,6 +324,7 @@ def _run(
     error: BaseException | None = None
     try:
         with (
+            death_guard(microscope),
             microscope.watchdog.looking(
                 light.shines, light.lock_dark, partial(_die, conclude), cancel
             ),

@@ -101,6 +101,11 @@ class Microscope:
             raise
         return microscope
 
+    @property
+    def config_text(self) -> str:
+        """Text of the configuration; empty where it cannot be found."""
+        return _config_text(self.config)
+
     def _prepare(self, settings: Sequence[DeviceSetting]) -> None:
         """Claim the devices, apply settings, and go dark."""
         self._claim_devices()
