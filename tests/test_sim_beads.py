@@ -6,10 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from scipy.special import spherical_jn
+from typer.testing import CliRunner
 
-from tisr_scope.errors import ReconstructionError
+from tisr_scope.cli import app
+from tisr_scope.errors import DataError, ReconstructionError
 from tisr_scope.sim.optics.beads import measure_otf, sphere_transfer, write_otf
 from tisr_scope.sim.optics.otf import incoherent_otf, measured_otf
 
@@ -110,3 +113,39 @@ def test_unusable_images_are_refused(image: np.ndarray, diameter_um: float, mess
         measure_otf(image, PIXEL_UM, NA, EMISSION_NM, diameter_um, where="slide 3")
     assert caught.value.where == "slide 3"
     assert caught.value.remedy
+
+
+def test_the_verb_measures_what_reconstruct_reads(tmp_path: Path) -> None:
+    """Gaussian spots: their spectrum is known, and the curve written is it."""
+    rng = np.random.default_rng(3)
+    pixel, sigma_um = 0.065, 0.09
+    y, x = np.mgrid[:256, :256] * pixel
+    image = np.full((256, 256), 100.0)
+    for row in range(5):
+        for column in range(5):
+            j, i = (3 * np.array([row, column]) + 2.2 + rng.uniform(-0.3, 0.3, 2)).tolist()
+            image += 4000 * np.exp(-((y - j) ** 2 + (x - i) ** 2) / (2 * sigma_um**2))
+    frames = rng.poisson(np.broadcast_to(image, (9, 256, 256))).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "beads.tif", frames, photometric="minisblack")
+    told = ["--numerical-aperture", "1.4", "--emission-nm", "525", "--bead-diameter-um", "0"]
+    asked = ["otf", "measure", str(tmp_path / "beads.tif"), str(tmp_path / "otf.csv"), "--raw", "9"]
+    run = CliRunner().invoke(app, [*asked, *told])
+    assert isinstance(run.exception, DataError)  # nobody says the size of a pixel
+    run = CliRunner().invoke(app, [*asked, *told, "--pixel-size-um", "0.065"])
+    assert run.exit_code == 0, run.output
+    otf = measured_otf(tmp_path / "otf.csv", 1.4, 525)
+    f = torch.linspace(0.3, 3.0, 10, dtype=torch.float64)
+    expected = np.exp(-2 * (np.pi * sigma_um * f.numpy()) ** 2)
+    # A lens has no flat top, from which the value at frequency 0 would be taken too high.
+    found = otf.radial(f).numpy()
+    np.testing.assert_allclose(found / found[0], expected / expected[0], atol=0.03)
+    assert found[0] == pytest.approx(expected[0], abs=0.08)
+
+
+def test_a_damped_lens_passes_less() -> None:
+    ideal, damped = incoherent_otf(1.4, 525), incoherent_otf(1.4, 525, damping=0.6)
+    f = torch.tensor([0.0, 0.5, 0.9], dtype=torch.float64) * ideal.cutoff
+    ratio = damped.radial(f) / ideal.radial(f)
+    np.testing.assert_allclose(ratio.numpy(), [1, 0.6, 0.6**1.8])
+    with pytest.raises(ReconstructionError, match="damping"):
+        incoherent_otf(1.4, 525, damping=0.0)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import tifffile
 import torch
 from sim_truth import EMISSION_UM, MARGIN, NA, OVER, PIXEL_UM, Stack, filaments, make_stack, psnr
 
+import tisr_scope.sim.reconstruction.reconstruct as module
 from tisr_scope.errors import DataError, ReconstructionError
 from tisr_scope.formats.raw_stack import PatternLayout
 from tisr_scope.sim.optics.otf import incoherent_otf
@@ -209,3 +212,29 @@ def test_options_reach_the_reconstruction(tmp_path: Path) -> None:
     np.testing.assert_allclose(found["steps_rad"][1] - even, uneven[1], atol=np.radians(4))
     with pytest.raises(ReconstructionError, match="orientation 0"):
         reconstruct_raw_file(raw, tmp_path / "strict", RawSettings(PatternLayout(2, 5)))
+
+
+def test_the_plan_of_the_last_stack_is_used_again(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stacks of one region share it, and come out as with a plan of their own."""
+    made = []
+
+    class Counted(module.WienerPlan):
+        def __init__(self, *given: object, **options: object) -> None:
+            made.append(given)
+            super().__init__(*given, **options)
+
+    first = estimate_parameters(stack.frames(500), OTF, PIXEL_UM, nominal=stack.carrier)
+    turned = replace(first, phase_rad=first.phase_rad + 0.3, gain=1.1 * first.gain)
+    monkeypatch.setattr(module, "_held", threading.local())
+    alone = reconstruct(stack.frames(500), turned, OTF)
+    monkeypatch.setattr(module, "_held", threading.local())
+    monkeypatch.setattr(module, "WienerPlan", Counted)
+    reconstruct(stack.frames(500), first, OTF)
+    np.testing.assert_array_equal(reconstruct(stack.frames(500), turned, OTF), alone)
+    assert len(made) == 1
+    moved = replace(first, carrier=1.01 * first.carrier)
+    reconstruct(stack.frames(500), moved, OTF)
+    reconstruct(stack.frames(500), moved, OTF, WienerSettings(attenuation=0.5))
+    assert len(made) == 3

@@ -14,7 +14,16 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from tisr_scope.cli import audit, data, files, learning, microscope_verbs, models, reconstruction
+from tisr_scope.cli import (
+    audit,
+    data,
+    files,
+    learning,
+    microscope_verbs,
+    models,
+    optics,
+    reconstruction,
+)
 from tisr_scope.cli.common import err
 from tisr_scope.errors import TisrScopeError
 
@@ -64,6 +73,7 @@ app.command("import")(data.import_)
 app.command()(data.export)
 app.add_typer(microscope_verbs.profiles_app, name="profiles")
 app.add_typer(models.models_app, name="models")
+app.add_typer(optics.otf_app, name="otf")
 
 
 def main() -> None:

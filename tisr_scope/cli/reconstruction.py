@@ -147,6 +147,15 @@ def reconstruct(
         Path | None,
         typer.Option(help="Measured radial OTF (.mrc, .csv).", rich_help_panel=OPTICS),
     ] = None,
+    otf_damping: Annotated[
+        float,
+        typer.Option(
+            min=0.01,
+            max=1,
+            help="Left of the ideal at half the cut-off.",
+            rich_help_panel=OPTICS,
+        ),
+    ] = 1.0,
     sections: Annotated[
         int | None, typer.Option(min=1, help="Focal planes.", rich_help_panel=VOLUME)
     ] = None,
@@ -206,7 +215,7 @@ def reconstruct(
     estimation = Estimation(
         orders, refine_phases, allow_weak, background, correct_drift, accept_doubtful
     )
-    making = Making(estimation, settings, otf, device, report)
+    making = Making(estimation, settings, otf, device, report, otf_damping)
     nominal = stated_carriers(decimals(angles_deg, "--angles-deg"), period_um)
     if nominal is None and from_ is not None:
         nominal = carriers_from(from_, (channel or 1) - 1)

@@ -41,6 +41,9 @@ class DetectionOtf:
     integrating_pixel_um : float
         Side of the square camera pixel that integrates the light, in the sample; 0 leaves it out
         (point sampling, or a measured curve that contains it).
+    damping : float
+        What is left of the closed form half way to the cut-off: real lenses pass
+        ``damping^(2 f / cutoff)`` of it; 1 is a perfect lens.
     """
 
     numerical_aperture: float
@@ -48,11 +51,14 @@ class DetectionOtf:
     radial_step: float | None = None
     radial_values: tuple[float, ...] = ()
     integrating_pixel_um: float = 0.0
+    damping: float = 1.0
 
     @property
     def kind(self) -> str:
         """Where the curve is from, in words."""
-        return "closed form" if self.radial_step is None else "measured"
+        if self.radial_step is not None:
+            return "measured"
+        return "closed form" if self.damping == 1 else f"closed form, damped by {self.damping:g}"
 
     @property
     def cutoff(self) -> float:
@@ -76,7 +82,8 @@ class DetectionOtf:
         relative = frequency / self.cutoff
         if self.radial_step is None:
             s = relative.clamp(0, 1)
-            return (2 / math.pi) * (torch.arccos(s) - s * torch.sqrt(1 - s * s))
+            ideal = (2 / math.pi) * (torch.arccos(s) - s * torch.sqrt(1 - s * s))
+            return ideal if self.damping == 1 else ideal * torch.pow(self.damping, 2 * s)
         values = torch.tensor(
             [*self.radial_values, 0.0], dtype=frequency.dtype, device=frequency.device
         )
@@ -88,9 +95,12 @@ class DetectionOtf:
 
 
 def incoherent_otf(
-    numerical_aperture: float, emission_nm: float, integrating_pixel_um: float = 0.0
+    numerical_aperture: float,
+    emission_nm: float,
+    integrating_pixel_um: float = 0.0,
+    damping: float = 1.0,
 ) -> DetectionOtf:
-    """Closed form for a circular pupil in focus, by choice with the camera's pixel.
+    """Closed form for a circular pupil in focus, by choice with the camera's pixel and damped.
 
     Raises
     ------
@@ -102,7 +112,17 @@ def incoherent_otf(
             f"numerical aperture {numerical_aperture} and emission {emission_nm} nm are no optics",
             remedy="both must be positive; the wavelength is in nanometres",
         )
-    return DetectionOtf(numerical_aperture, emission_nm, integrating_pixel_um=integrating_pixel_um)
+    if not 0 < damping <= 1:
+        raise ReconstructionError(
+            f"a damping of {damping} is none of a transfer function",
+            remedy="give a number from just above 0 to 1, where 1 is the closed form",
+        )
+    return DetectionOtf(
+        numerical_aperture,
+        emission_nm,
+        integrating_pixel_um=integrating_pixel_um,
+        damping=damping,
+    )
 
 
 def measured_otf(

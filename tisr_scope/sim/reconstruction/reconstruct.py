@@ -6,6 +6,8 @@ them would give dark background a positive bias that a network then learns.
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -74,12 +76,46 @@ def reconstruct(
         )
     w = settings.parameter
     if w is None:
-        w = wiener_parameter(stack, otf, parameters.pixel_size_um)
+        # To two digits, far finer than it matters: stacks of one light level share a plan.
+        w = float(f"{wiener_parameter(stack, otf, parameters.pixel_size_um):.2g}")
     shape = (stack.shape[-2], stack.shape[-1])
-    plan = WienerPlan(parameters, otf, settings, w, shape, upscale=upscale, device=device)
+    plan = _plan(parameters, otf, settings, w, shape, upscale, str(device))
     images = []
     for start in range(0, stack.shape[0], batch):
         times = slice(start, start + batch)
         part = stack[times].to(device=device, dtype=torch.float32)
         images.append(plan.image(plan.spectrum(part, times)).cpu())
     return torch.cat(images).numpy()
+
+
+_held = threading.local()
+
+
+def _plan(
+    parameters: SimParameters,
+    otf: DetectionOtf,
+    settings: WienerSettings,
+    wiener: float,
+    shape: tuple[int, int],
+    upscale: int | None,
+    device: str,
+) -> WienerPlan:
+    """Plan of this thread's last stack, where only phases and brightness are new; else a new one.
+
+    A plan holds several spectra of the fine grid, so no more than one is kept.
+    """
+    fixed = (
+        parameters.carrier,
+        parameters.steps_rad,
+        parameters.pooled_modulation,
+        parameters.usable,
+    )
+    # What the plan has computed once.
+    content = tuple((values.shape, values.tobytes()) for values in fixed)
+    key = (content, parameters.pixel_size_um, otf, settings, wiener, shape, upscale, device)
+    plan: WienerPlan | None = getattr(_held, "plan", None)
+    if plan is None or _held.key != key:
+        plan = WienerPlan(parameters, otf, settings, wiener, shape, upscale=upscale, device=device)
+        _held.plan, _held.key = plan, key
+    plan.parameters = parameters
+    return plan

@@ -54,6 +54,8 @@ class Making:
         Where to compute.
     report : bool
         Measure the quality of the first time point too.
+    otf_damping : float
+        Of the closed form, see :class:`tisr_scope.sim.optics.otf.DetectionOtf`.
     """
 
     estimation: Estimation = field(default_factory=Estimation)
@@ -61,6 +63,7 @@ class Making:
     otf_file: Path | None = None
     device: str = "cpu"
     report: bool = False
+    otf_damping: float = 1.0
 
 
 def reconstruct_recording(
@@ -124,6 +127,7 @@ def reconstruct_recording(
             profile.optics.numerical_aperture,
             profile.channels[channel].emission_nm,
             making.otf_file,
+            making.otf_damping,
         )
         result = reconstruct_region(
             frames,
@@ -183,7 +187,12 @@ def reconstruct_raw_file(
     """
     making = making or Making()
     plan = source if isinstance(source, RawPlan) else plan_raw(source, raw)
-    otf = detection_otf(plan.numerical_aperture.value, plan.emission_nm.value, making.otf_file)
+    otf = detection_otf(
+        plan.numerical_aperture.value,
+        plan.emission_nm.value,
+        making.otf_file,
+        making.otf_damping,
+    )
     frames = np.asarray(plan.frames, np.float32)
     new_folder(out)
     result = reconstruct_region(

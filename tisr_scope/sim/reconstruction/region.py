@@ -134,11 +134,14 @@ def background_of(
 
 
 def detection_otf(
-    numerical_aperture: float, emission_nm: float, otf_file: Path | None = None
+    numerical_aperture: float,
+    emission_nm: float,
+    otf_file: Path | None = None,
+    damping: float = 1.0,
 ) -> DetectionOtf:
-    """Measured transfer function where a file is given, else the closed form."""
+    """Measured transfer function where a file is given, else the closed form, damped."""
     if otf_file is None:
-        return incoherent_otf(numerical_aperture, emission_nm)
+        return incoherent_otf(numerical_aperture, emission_nm, damping=damping)
     return measured_otf(otf_file, numerical_aperture, emission_nm)
 
 
