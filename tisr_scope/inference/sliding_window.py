@@ -199,7 +199,22 @@ class SlidingWindow:
                 where="SlidingWindow.samples",
                 remedy="push more frames, and name places in rising order",
             )
-        generator = seeded_generator(entries[0].frame.device, self.seed, entries[shown[0]].index)
+        while True:
+            device = entries[0].frame.device
+            generator = seeded_generator(device, self.seed, entries[shown[0]].index)
+            try:
+                return self._samples(entries, shown, generator)
+            except torch.OutOfMemoryError:
+                if self.passes_at_once == 1:
+                    raise
+            # Fewer passes in a batch from now on; their masks are other draws of the same kind.
+            self.passes_at_once = -(-self.passes_at_once // 2)
+            if device.type == "cuda":
+                torch.cuda.empty_cache()
+
+    def _samples(
+        self, entries: Sequence[_Entry], shown: Sequence[int], generator: torch.Generator | None
+    ) -> list[Samples]:
         with torch.inference_mode(), monte_carlo(self.network, generator):
             shared = None if self._varies else self._hierarchy(entries, shown, 1)
             parts = []
@@ -233,6 +248,11 @@ class SlidingWindow:
         number: int,
         carried: Float[np.ndarray, "fy fx"] | None,
     ) -> _Entry:
+        # Looked at before it is on the device, which would have to be waited for.
+        if isinstance(frame, np.ndarray):
+            finite = bool(np.isfinite(frame).all())
+        else:
+            finite = frame.is_cuda or bool(torch.isfinite(frame).all())
         device = next(self.network.parameters()).device
         image = torch.as_tensor(frame, dtype=torch.float32, device=device)
         where = f"frame {number}"
@@ -251,7 +271,7 @@ class SlidingWindow:
                 where=where,
                 remedy="start a new window for frames of another size",
             )
-        if not torch.isfinite(image).all():
+        if not finite:
             raise DataError(
                 "the frame holds NaN or infinite values",
                 where=where,

@@ -31,8 +31,13 @@ def normalised(
     where: Float[Tensor, "*places 2"], height: int, width: int, *, in_place: bool = False
 ) -> Float[Tensor, "*places 2"]:
     """Pixel coordinates (x, y) as ``grid_sample`` with aligned corners takes them."""
-    scale = where.new_tensor([2 / max(width - 1, 1), 2 / max(height - 1, 1)])
-    return where.mul_(scale).sub_(1) if in_place else where * scale - 1
+    scale = 2 / max(width - 1, 1), 2 / max(height - 1, 1)
+    # A tensor made of numbers would be copied to the device, which waits for it.
+    if in_place:
+        for axis in (0, 1):
+            where[..., axis].mul_(scale[axis]).sub_(1)
+        return where
+    return torch.stack([where[..., axis] * scale[axis] - 1 for axis in (0, 1)], dim=-1)
 
 
 def sample(
@@ -124,7 +129,8 @@ class SPyNet(nn.Module):
                 )
             flow = flow + level(torch.cat((fixed, warp(moving, flow, "border"), flow), dim=1))
         flow = functional.interpolate(flow, (height, width), mode="bilinear", align_corners=False)
-        return flow * flow.new_tensor([width / size[1], height / size[0]]).view(1, 2, 1, 1)
+        sides = (width / size[1], height / size[0])
+        return torch.stack([flow[:, axis] * sides[axis] for axis in (0, 1)], dim=1)
 
 
 class LightFlow(nn.Module):

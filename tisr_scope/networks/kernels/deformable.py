@@ -147,7 +147,8 @@ def _grid(offset: Float[Tensor, "n g k 2 y x"], rows: slice) -> Float[Tensor, "m
     kernel = math.isqrt(offset.shape[2])
     moved = offset[..., rows, :].flatten(0, 1)
     tap = pixel_grid(kernel, kernel, offset).view(-1, 1, 1, 2) - kernel // 2
-    base = pixel_grid(moved.shape[-2], width, offset) + offset.new_tensor([0, rows.start]) + tap
+    base = pixel_grid(moved.shape[-2], width, offset) + tap
+    base[..., 1] += rows.start
     where = moved.new_empty(*moved.shape[:2], *base.shape[1:])
     for axis in (0, 1):
         torch.add(moved[:, :, 1 - axis], base[..., axis], out=where[..., axis])
