@@ -41,7 +41,7 @@ from tisr_scope.evaluation.evaluate import enlarge
 from tisr_scope.inference.offline import infer
 from tisr_scope.inference.result_store import open_results
 from tisr_scope.metrics.fidelity import fitted, psnr
-from tisr_scope.sim.reconstruction.reconstruct_files import reconstruct_raw_file
+from tisr_scope.sim.reconstruction.reconstruct_files import Making, reconstruct_raw_file
 
 PIXEL_UM, NA, EMISSION_NM = 0.0626, 1.49, 525.0
 BIOSR_OFFSET_ADU, BIOSR_E_PER_ADU = 100.4, 0.38
@@ -76,7 +76,7 @@ def cells(folders: list[Path], temporary: Path) -> Iterator[Cell]:
         if (folder / STACK).is_file():
             out = temporary / "sim"
             otf = folder / OTF if (folder / OTF).is_file() else None
-            reconstruct_raw_file(folder / STACK, out, otf_file=otf)
+            reconstruct_raw_file(folder / STACK, out, making=Making(otf_file=otf))
             wide, sim = (
                 np.squeeze(tifffile.imread(next(out.glob(f"*_{kind}.ome.tif")))).astype(np.float32)
                 for kind in ("widefield", "sim")
