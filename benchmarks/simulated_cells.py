@@ -20,7 +20,7 @@ from tisr_scope.bundles.bundle import load_bundle
 from tisr_scope.confidence.credible_interval import confidence, half_width
 from tisr_scope.confidence.expected_calibration_error import Reliability, inside_interval
 from tisr_scope.evaluation.evaluate import enlarge
-from tisr_scope.inference.sliding_window import super_resolve
+from tisr_scope.inference.sliding_window import SlidingWindow
 from tisr_scope.metrics.fidelity import fitted, psnr
 from tisr_scope.simulated_microscope.randomisation import Conditions, draw_conditions
 from tisr_scope.simulated_microscope.recordings import simulate_cell
@@ -46,13 +46,11 @@ def main() -> None:
             made = simulate_cell(of, seed)
             scale = rule.scale(made.widefield)
             background = rule.carried(made.widefield, scale, factor)
-            found = list(
-                super_resolve(
-                    network,
-                    rule.normalise_input(made.widefield, scale),
-                    carried=None if background is None else background.__getitem__,
-                )
-            )[MIDDLE]
+            window = SlidingWindow(network)
+            frames = rule.normalise_input(made.widefield, scale)
+            for t, frame in enumerate(frames):
+                shown = window.push(frame, carried=None if background is None else background[t])
+            (found,) = shown
             centre = found.means.mean(0)
             truth = made.truth[MIDDLE]
             reference = truth / truth.max()
