@@ -9,6 +9,7 @@ from pathlib import Path
 from qtpy.QtCore import QSettings, Qt
 from qtpy.QtGui import QAction, QCloseEvent, QGuiApplication, QKeySequence, QResizeEvent
 from qtpy.QtWidgets import (
+    QApplication,
     QFrame,
     QHBoxLayout,
     QLabel,
@@ -261,7 +262,8 @@ class MainWindow(QMainWindow):
         """Dark or light surroundings; images always lie on black."""
         self.theme = name if name in THEMES else "dark"
         theme = choose(self.theme)
-        self.setPalette(theme.palette())
+        # Of the application: a style sheet hides the palette of a single window from its fields.
+        QApplication.setPalette(theme.palette())
         self.setStyleSheet(sheet(theme))
         self._settings.setValue("theme", self.theme)
 
