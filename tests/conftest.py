@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
+import jaxtyping
 import pytest
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
@@ -23,6 +25,14 @@ def pytest_configure() -> None:
     if not torch.cuda.is_available():
         # Before anyone imports Triton: its kernels then run on the CPU.
         os.environ.setdefault("TRITON_INTERPRET", "1")
+
+
+@pytest.fixture
+def unchecked_shapes() -> Iterator[None]:
+    """For what a function itself says about arrays that do not fit: no check comes before it."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def _folder(variable: str, default: str) -> Path:

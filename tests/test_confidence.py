@@ -107,6 +107,7 @@ def test_gradient_of_confidence_is_the_density_at_the_limits() -> None:
     assert torch.autograd.gradcheck(lambda m, s: confidence(m, s, 0.04), (means, scales))
 
 
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_passes_of_different_shapes_are_refused() -> None:
     with pytest.raises(CalibrationError, match="no set of passes"):
         confidence(torch.zeros(6, 4, 4), torch.ones(5, 4, 4))
@@ -172,6 +173,7 @@ def test_counts_of_parts_add_up_to_those_of_the_whole() -> None:
     assert coarse.relative_ece == pytest.approx(whole.relative_ece, rel=1e-9)
 
 
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_impossible_counts_are_refused() -> None:
     with pytest.raises(CalibrationError, match="NaN or outside"):
         Reliability.of(torch.tensor([float("nan")]), torch.tensor([True]))

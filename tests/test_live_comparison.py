@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,6 +19,7 @@ from tisr_scope.live.sim_comparison import SimComparison, SimStatus
 from tisr_scope.preview.app import application, dispose, show
 from tisr_scope.profiles.library import find_profile, load_profile
 from tisr_scope.profiles.schema import DeviceSetting
+from tisr_scope.running_order.run_plan import FrameInfo
 from tisr_scope.sim.optics.otf import incoherent_otf
 
 pytest.importorskip("pyqtgraph")
@@ -51,8 +51,7 @@ def feed(live: SimComparison, electrons: np.ndarray, t: int, level: int = 0) -> 
     counts = np.rint(electrons / 0.46 + 100).clip(0, 65535).astype(np.uint16)
     for o in range(3):
         for p in range(3):
-            info = SimpleNamespace(t=t, orientation=o, phase=p, level=level)
-            live.on_frame(info, counts[o, p])  # type: ignore[arg-type]
+            live.on_frame(FrameInfo(t, 0, 0, o, p, level, 0.0, 1.0, 10.0, 0.0), counts[o, p])
 
 
 def until(condition: Callable[[], bool], seconds: float = 30) -> None:

@@ -88,6 +88,7 @@ def test_noise_lowers_the_correlation_by_the_known_factor() -> None:
     assert neighbour_correlation(frames) == pytest.approx(1 / (1 + 0.25), abs=0.01)
 
 
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_images_that_cannot_be_compared_are_refused(stack: np.ndarray) -> None:
     with pytest.raises(DataError, match="cannot be compared"):
         psnr(stack, stack[:, 1:])

@@ -120,6 +120,7 @@ def test_thresholds_are_those_of_the_literature() -> None:
     assert curve.up_to(2.0).frequency.tolist() == [1, 2]
 
 
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_equal_images_agree_to_the_edge_and_wrong_ones_are_refused() -> None:
     image = shaped_noise(64, falling(64), 0)
     found = ring_correlation(image, image, PIXEL_UM).resolution()

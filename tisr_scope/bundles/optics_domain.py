@@ -7,7 +7,7 @@ difference for a calibration, for nothing unproven is called calibrated, and doe
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Protocol, Self
+from typing import Annotated, Protocol, runtime_checkable
 
 from pydantic import Field
 
@@ -19,6 +19,7 @@ OPTICS_TOLERANCE = 0.02
 Size = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
+@runtime_checkable
 class Optical(Protocol):
     """Whatever knows its optics, wholly or in part."""
 
@@ -43,7 +44,7 @@ class KnownOptics(Frozen):
     pixel_size_um: Size | None = None
 
     @classmethod
-    def of(cls, optics: Optical | None) -> Self:
+    def of(cls, optics: Optical | None) -> KnownOptics:
         """The three that are compared, of anything that has them."""
         if optics is None:
             return cls()
@@ -54,7 +55,7 @@ class KnownOptics(Frozen):
         )
 
     @classmethod
-    def of_profile(cls, profile: Profile, channel: int) -> Self:
+    def of_profile(cls, profile: Profile, channel: int) -> KnownOptics:
         """Those of one channel of a microscope."""
         return cls(
             numerical_aperture=profile.optics.numerical_aperture,

@@ -38,10 +38,11 @@ app = typer.Typer(
 )
 
 
-def _version(asked: bool) -> None:
+def _version(asked: bool) -> bool:
     if asked:
         typer.echo(f"tisr_scope {version('tisr-scope')}")
         raise typer.Exit
+    return asked
 
 
 @app.callback()

@@ -312,7 +312,7 @@ def _measure(
     references: dict[str, Float[np.ndarray, "time y x"]],
     pixel_um: float,
     frames: _Frames | None = None,
-    recorded: tuple[Float[np.ndarray, "time y x"], float] | None = None,
+    recorded: tuple[Float[np.ndarray, "time camera_y camera_x"], float] | None = None,
 ) -> StackResult:
     """All metrics of a stack."""
     judged = judge(

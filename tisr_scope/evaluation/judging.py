@@ -59,7 +59,7 @@ def judge(
     pixel_um: float,
     *,
     independent: bool = True,
-    recorded: tuple[Stack, float] | None = None,
+    recorded: tuple[Float[np.ndarray, "time camera_y camera_x"], float] | None = None,
 ) -> Judgement:
     """All metrics that a result allows.
 

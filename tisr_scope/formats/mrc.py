@@ -61,7 +61,7 @@ def read_mrc(path: Path) -> tuple[Num[np.ndarray, "*axes"], float]:
 
 def write_mrc(
     path: Path,
-    blocks: Iterable[Num[np.ndarray, "*axes y x"]],
+    blocks: Iterable[Num[np.ndarray, ...]],
     shape: tuple[int, int, int],
     dtype: DTypeLike,
     pixel_um: float,

@@ -134,7 +134,7 @@ class Stack:
 
 def squeezed(
     data: Num[np.ndarray, "*axes"], axes: Sequence[str]
-) -> tuple[Num[np.ndarray, "*axes y x"], str]:
+) -> tuple[Num[np.ndarray, "*kept"], str]:
     """Leave out axes of length 1 before y and x."""
     kept = [n for n, length in enumerate(data.shape) if length > 1 or axes[n] in "YX"]
     return data.reshape([data.shape[n] for n in kept]), "".join(axes[n] for n in kept)

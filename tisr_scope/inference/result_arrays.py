@@ -170,7 +170,7 @@ class GrowingArray:
             }
         self._array = ts.open(spec, open=there, create=not there).result()
 
-    def write(self, frames: np.ndarray[Any, Any], places: Sequence[int]) -> None:
+    def write(self, frames: np.ndarray, places: Sequence[int]) -> None:
         """Write frames at their places in one step; the array grows as far as it must."""
         stop = max(places) + 1
         if stop > self._array.shape[0]:

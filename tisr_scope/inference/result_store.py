@@ -297,7 +297,7 @@ class StoredResults:
         """Confidence of a frame, 0 to 1."""
         return decode_confidence(self._read(CONFIDENCE, index))
 
-    def _read(self, name: str, index: int) -> np.ndarray[Any, Any]:
+    def _read(self, name: str, index: int) -> np.ndarray:
         if not 0 <= index < len(self.journal):
             raise RecordingError(
                 f"there is no frame {index} among {len(self.journal)} results",

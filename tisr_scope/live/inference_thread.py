@@ -23,7 +23,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, UInt16
@@ -32,6 +32,7 @@ from tisr_scope.errors import DataError
 from tisr_scope.live.stream import LiveResult, Stream, StreamStatus, be_humble, describe
 
 
+@runtime_checkable
 class Frame(Protocol):
     """What the engine reads of a frame's description."""
 

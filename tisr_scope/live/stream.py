@@ -8,7 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, UInt16
@@ -20,6 +20,7 @@ from tisr_scope.types import Prediction
 _RATE_MEMORY = 48
 
 
+@runtime_checkable
 class Predictor(Protocol):
     """Turns consecutive wide-field frames of one stream into predictions."""
 

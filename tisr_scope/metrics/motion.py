@@ -168,7 +168,7 @@ def _whole_jump(
 
 def _overlap(
     image: Float[np.ndarray, "y x"], jump: Float[np.ndarray, " yx"]
-) -> Float[np.ndarray, "y x"]:
+) -> Float[np.ndarray, "part_y part_x"]:
     """Part of an image that another one shows too, which the field left by ``jump``."""
     height, width = image.shape
     (top, left), (bottom, right) = np.maximum(-jump, 0).astype(int), np.maximum(jump, 0).astype(int)

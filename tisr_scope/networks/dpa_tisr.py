@@ -200,7 +200,7 @@ class DpaTisr(nn.Module):
         self,
         current: Sequence[Map],
         spectra: Sequence[Spectrum | None],
-        frames: Sequence[Float[Tensor, "n 1 y x"]],
+        frames: Sequence[Float[Tensor, "batch 1 y x"]],
         shown: Sequence[int],
     ) -> list[Map]:
         """Features of the shown frames from the window around each (Paper: eq. 5).

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from textwrap import wrap
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -153,7 +154,7 @@ def _save(figure: Figure, path: Path) -> None:
         figure.savefig(temporary, format="png")
 
 
-def _images(places: Sequence[Axes], source: PairSource, quality: PairQuality, out: Path) -> None:
+def _images(places: Any, source: PairSource, quality: PairQuality, out: Path) -> None:
     shown = quality.kept[len(quality.kept) // 2] if quality.kept else 0
     wide = source.electrons(shown).mean(axis=(0, 1))
     names = _level_names(source, quality)
@@ -207,7 +208,7 @@ def _scaled(image: Float[np.ndarray, "y x"]) -> Float[np.ndarray, "y x"]:
     return np.asarray(np.clip((image - low) / max(high - low, 1e-9), 0, 1))
 
 
-def _courses(places: Sequence[Axes], quality: PairQuality, names: Sequence[str]) -> None:
+def _courses(places: Any, quality: PairQuality, names: Sequence[str]) -> None:
     points, limits = quality.points, quality.limits
     time = np.array([point.t + 1 for point in points])
     motion = np.array([np.nan if p.motion_nm is None else p.motion_nm for p in points])

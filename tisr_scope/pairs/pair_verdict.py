@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Int
 
 from tisr_scope.pairs.pair_quality import Limits, PairQuality, Reason, TimePoint
 
@@ -25,7 +25,7 @@ def judged(points: Sequence[TimePoint], limits: Limits) -> tuple[TimePoint, ...]
     )
 
 
-def dark_frames(points: Sequence[TimePoint]) -> Float[np.ndarray, " time"]:
+def dark_frames(points: Sequence[TimePoint]) -> Int[np.ndarray, " time"]:
     """Raw frames of each time point with far less light than their neighbours in time.
 
     The measure is the median of the same pattern and level over the nearest time points, so that

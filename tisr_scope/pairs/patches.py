@@ -377,7 +377,7 @@ def _cut(
 
 def _window(
     stack: Float[np.ndarray, "time y x"], draw: Draw, settings: PatchSettings, f: int
-) -> Float[np.ndarray, "time y x"]:
+) -> Float[np.ndarray, "frames big_y big_x"]:
     """The patch with the margin that its rotation reaches into."""
     margin = _margin_px(settings)
     rows = slice(f * (draw.row - margin), f * (draw.row + settings.size_px + margin))

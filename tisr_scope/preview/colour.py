@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
 
 import numpy as np
 from cmap import Colormap
@@ -65,7 +64,7 @@ def pack(rgb: Float[np.ndarray, "*axes 3"]) -> UInt32[np.ndarray, "*axes"]:
     rgba = np.empty((*rgb.shape[:-1], 4), np.uint8)
     rgba[..., :3] = np.rint(rgb * 255)
     rgba[..., 3] = 255
-    packed: np.ndarray[Any, Any] = rgba.view(np.uint32)[..., 0]
+    packed: np.ndarray = rgba.view(np.uint32)[..., 0]
     return packed
 
 

@@ -22,7 +22,7 @@ import zlib
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt16
@@ -94,7 +94,7 @@ class Recording:
         self._begin(journal)
 
     @classmethod
-    def open(cls, path: str | Path) -> Self:
+    def open(cls, path: str | Path) -> Recording:
         """Open the folder that an acquisition wrote.
 
         Raises

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from multiprocessing import resource_tracker
 from multiprocessing.shared_memory import SharedMemory
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -56,7 +56,7 @@ class SharedRing:
         self._open = True
 
     @classmethod
-    def create(cls, slots: int, shape: tuple[int, ...], dtype: str) -> Self:
+    def create(cls, slots: int, shape: tuple[int, ...], dtype: str) -> SharedRing:
         """Make a ring with a name that nobody can guess.
 
         Raises
@@ -97,7 +97,7 @@ class SharedRing:
         return ring
 
     @classmethod
-    def attach(cls, name: str) -> Self | None:
+    def attach(cls, name: str) -> SharedRing | None:
         """The ring of that name; None if there is none (any more)."""
         try:
             memory = _attached(name)
@@ -123,7 +123,7 @@ class SharedRing:
         """Largest number written so far, -1 before the first."""
         return int(self._header["newest"])
 
-    def write(self, number: int, array: np.ndarray[Any, Any], facts: Sequence[float] = ()) -> None:
+    def write(self, number: int, array: np.ndarray, facts: Sequence[float] = ()) -> None:
         """Put an array into the slot of its number: one copy, no waiting.
 
         Parameters
@@ -147,7 +147,7 @@ class SharedRing:
         if number > self._header["newest"]:
             self._header["newest"] = number
 
-    def read(self, number: int) -> tuple[np.ndarray[Any, Any], tuple[float, ...]] | None:
+    def read(self, number: int) -> tuple[np.ndarray, tuple[float, ...]] | None:
         """Copy of the array of a number, and its facts; None if it is not held whole."""
         if number < 0:
             return None

@@ -57,10 +57,10 @@ class Labelling:
 EVEN = Labelling()
 
 
-def normal(uniform_1: np.ndarray, uniform_2: np.ndarray) -> Float[np.ndarray, "*shape"]:
+def normal(uniform_1: np.ndarray, uniform_2: np.ndarray) -> np.ndarray:
     """Normal numbers from two uniform ones (Box and Muller)."""
     radius = np.sqrt(-2 * np.log1p(-uniform_1))
-    found: Float[np.ndarray, "*shape"] = radius * np.cos(2 * math.pi * uniform_2)
+    found: np.ndarray = radius * np.cos(2 * math.pi * uniform_2)
     return found
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Complex, Float
+from jaxtyping import Complex, Float, Num
 from torch import Tensor
 
 from tisr_scope.errors import ReconstructionError
@@ -136,7 +136,7 @@ def squared(values: Complex[Tensor, "*any"]) -> Float[Tensor, "*any"]:
     return values.real.square() + values.imag.square()
 
 
-def mirrored(values: Float[Tensor, "*batch y x"]) -> Float[Tensor, "*batch y x"]:
+def mirrored(values: Num[Tensor, "*batch y x"]) -> Num[Tensor, "*batch y x"]:
     """Values at the opposite frequencies, in FFT order."""
     return values.flip((-2, -1)).roll((1, 1), (-2, -1))
 

@@ -101,10 +101,10 @@ class SimParameters:
     modulation_se: Float[np.ndarray, "time orientation order"]
     usable: Bool[np.ndarray, " orientation"]
     pixel_size_um: float
-    drift_um: Float[np.ndarray, "time orientation 2"] = field(
+    drift_um: Float[np.ndarray, "#time #orientation 2"] = field(
         default_factory=lambda: np.zeros((1, 1, 2))
     )
-    drift_se_um: Float[np.ndarray, "time orientation 2"] = field(
+    drift_se_um: Float[np.ndarray, "#time #orientation 2"] = field(
         default_factory=lambda: np.zeros((1, 1, 2))
     )
     remarks: tuple[str, ...] = ()

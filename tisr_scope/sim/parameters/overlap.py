@@ -74,7 +74,7 @@ class SamplePower:
         )
         return cls(float(level), float(-slope))
 
-    def __call__(self, radius: Float[Tensor, "y x"]) -> Float[Tensor, "y x"]:
+    def __call__(self, radius: Float[Tensor, "*k"]) -> Float[Tensor, "*k"]:
         """Power at radial frequencies in cycles per micrometre."""
         return torch.exp(self.level - self.slope * torch.log(radius.clamp(min=0.05)))
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Complex, Float
+from jaxtyping import Complex, Float, Num
 from torch import Tensor
 
 from tisr_scope.sim.optics.otf import centred_axes, edge_taper, notch
@@ -77,7 +77,7 @@ def fade_weights(length: int, device: torch.device) -> Float[Tensor, " section"]
     return torch.sin(0.5 * math.pi * part).square()
 
 
-def faded(volume: Float[Tensor, "*batch z y x"], length: int) -> Float[Tensor, "*batch zz y x"]:
+def faded(volume: Num[Tensor, "*batch z y x"], length: int) -> Num[Tensor, "*batch zz y x"]:
     """Series with ``length`` sections more, that go from the last one over to the first one."""
     weight = fade_weights(length, volume.device)[:, None, None]
     bridge = volume[..., -1:, :, :] * (1 - weight) + volume[..., :1, :, :] * weight
