@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from pymmcore_plus.experimental.unicore import UniMMCore
 
+from tisr_scope.acquisition.microscope import Microscope
 from tisr_scope.errors import MicroscopeError
 from tisr_scope.profiles.library import config_path, load_profile
 from tisr_scope.running_order.patterns import Pattern, even_slm_image, slm_image
@@ -353,3 +354,14 @@ def test_device_without_a_world_says_what_is_missing(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(world_module._loading, "world", None, raising=False)
     with pytest.raises(MicroscopeError, match="WorldDevice"):
         SimulatedCamera()
+
+
+def test_configurations_that_name_the_former_place_still_load(tmp_path: Path) -> None:
+    profile = load_profile("simulated_microtubules")
+    text = Path(config_path(profile)).read_text(encoding="utf-8")
+    config = tmp_path / "old.cfg"
+    config.write_text(text.replace("tisr_scope.simulated_microscope.", "tisr_scope.simulation."))
+    named = profile.microscope.model_copy(update={"config": str(config)})
+    with Microscope.open(profile.model_copy(update={"microscope": named})) as microscope:
+        frame, _ = microscope.snap()
+    assert frame.shape == profile.microscope.camera.frame_shape

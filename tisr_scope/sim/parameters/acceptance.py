@@ -19,8 +19,8 @@ from tisr_scope.sim.parameters.orientation import OrientationEstimate
 NEEDED_EVIDENCE = 1200.0
 NEEDED_EVIDENCE_LOCAL = 500.0
 """That a carrier is right: of a whole ring, and where it was searched around a place or all
-orientations agree.  ``benchmarks/sim_acceptance.py`` tells how often they are wrong: without
-stripes one orientation in 1,000 reaches the first, and hardly ever all of them."""
+orientations agree.  Set by hand on simulated stacks: of 648 orientations without fringes the
+highest reached 1,084, of 216 stacks the highest lowest-of-three 630."""
 SAME_LENGTH, SAME_SPACING_RAD = 0.08, math.radians(5)
 """Instruments turn one pattern by equal angles; carriers of chance do not agree with that."""
 MAXIMUM_RIVAL = 0.3

@@ -29,7 +29,7 @@ SMOOTHING_SAMPLES = 3.0
 CANDIDATES = 4
 """Peaks that are looked at closely where the highest one does not stand out."""
 CLEAR_QUALITY, CLEAR_RIVAL = 60.0, 0.5
-"""No peak of chance came so high over the background, and over its rival, in 2000 stacks."""
+"""A peak so high over the background, and over its rival, needs no second candidate."""
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ __all__ = [
 
 
 SURE_EVIDENCE = 4000.0
-"""Of an orientation that lets the others be expected: never reached without stripes."""
+"""Of an orientation that lets the others be expected; nearly four times the highest by chance."""
 AROUND_PREDICTED = 0.08
 """How far from there they are looked for, over the length of the carrier."""
 

@@ -1,0 +1,1 @@
+"""The former place of the simulated microscope, for configurations that still name it."""
