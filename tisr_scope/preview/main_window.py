@@ -133,6 +133,8 @@ class MainWindow(QMainWindow):
         self.subtitle.setObjectName("subtitle")
         self.state = Pill("ready")
         self.state.setSizePolicy(QSizePolicy.Policy.Maximum, QSizePolicy.Policy.Fixed)
+        # The corner of a menu bar keeps its first width: room for the longest state from the start.
+        self.state.setMinimumWidth(self.state.fontMetrics().horizontalAdvance("M" * 16))
         row.addWidget(self.subtitle)
         row.addWidget(self.state)
         bar.setCornerWidget(corner, Qt.Corner.TopRightCorner)
