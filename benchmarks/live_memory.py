@@ -68,6 +68,7 @@ def main() -> int:
         watcher.start()
         session.start()
         summary = session.result()
+        session.close()
         done.set()
         watcher.join()
         seconds = time.perf_counter() - start

@@ -9,11 +9,15 @@ import numpy as np
 from scipy.ndimage import gaussian_filter, zoom
 
 from tisr_scope.inference.result_arrays import Grid
-from tisr_scope.live.inference_thread import LiveStatus
-from tisr_scope.live.live_audit import AuditStatus
-from tisr_scope.live.run_live import SessionStatus
-from tisr_scope.live.sim_comparison import SimImage, SimStatus
-from tisr_scope.live.stream import LiveResult, StreamStatus
+from tisr_scope.live.live_records import (
+    AuditStatus,
+    LiveResult,
+    LiveStatus,
+    SessionStatus,
+    SimImage,
+    SimStatus,
+    StreamStatus,
+)
 from tisr_scope.types import Prediction
 
 SIZE = 128

@@ -7,7 +7,6 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +17,8 @@ from tiny_model import tiny_bundle
 
 from tisr_scope.confidence.audit_alarm import POOLED, AuditAlarm
 from tisr_scope.confidence.side_band_audit import AuditSums
-from tisr_scope.live.live_audit import AuditStatus, LiveAudit
+from tisr_scope.live.live_audit import LiveAudit
+from tisr_scope.live.live_records import AuditStatus
 from tisr_scope.live.run_live import LiveOptions, run_live
 from tisr_scope.profiles.library import find_profile, load_profile
 from tisr_scope.sim.optics.otf import incoherent_otf
@@ -32,26 +32,21 @@ def stack() -> Stack:
     return make_stack(n=SIZE, ratio=0.95, seed=2)
 
 
-def beside(stack: Stack) -> LiveAudit:
+def beside(stack: Stack, held: range) -> LiveAudit:
+    """With the frames of some time points."""
+
+    def frames(t: int) -> np.ndarray | None:
+        return stack.frames(100, seed=t).astype(np.float32) if t in held else None
+
     return LiveAudit(
-        (3, 3),
+        frames,
         (SIZE, SIZE),
         2,
         OTF,
         PIXEL_UM,
         stack.carrier,
-        offset_adu=100.0,
-        electrons_per_adu=0.46,
         threads=1,
     )
-
-
-def feed(live: LiveAudit, stack: Stack, t: int, level: int = 0) -> None:
-    counts = np.rint(stack.frames(100, seed=t) / 0.46 + 100).clip(0, 65535).astype(np.uint16)
-    for o in range(3):
-        for p in range(3):
-            info = SimpleNamespace(t=t, orientation=o, phase=p, level=level)
-            live.on_frame(info, counts[o, p])  # type: ignore[arg-type]
 
 
 def until(condition: Callable[[], bool], seconds: float = 60) -> None:
@@ -64,16 +59,13 @@ def until(condition: Callable[[], bool], seconds: float = 60) -> None:
 def test_true_images_pass_and_made_up_ones_alarm(stack: Stack, tmp_path: Path) -> None:
     truth = stack.truth().astype(np.float32)
     made_up = gaussian_filter(truth, 3)
-    live = beside(stack)
+    live = beside(stack, range(100))
     live.start()
-    for t in range(4):
-        feed(live, stack, t)
-    for t in range(4, 4 + 2 * POOLED + 2):
-        feed(live, stack, t)
+    for t in range(6, 6 + 2 * POOLED + 2):
         done = live.status().audited
-        live.on_result(t - 3, truth if t < 4 + POOLED + 1 else made_up)
+        live.on_result(t - 3, truth if t < 6 + POOLED + 1 else made_up)
         until(lambda done=done: live.status().audited > done)  # type: ignore[misc]
-        if t == 4 + POOLED:
+        if t == 6 + POOLED:
             good = live.status()
     live.finish()
     assert good.alarm is None and good.correlation is not None and good.correlation > 0.93
@@ -83,15 +75,12 @@ def test_true_images_pass_and_made_up_ones_alarm(stack: Stack, tmp_path: Path) -
     live.write(tmp_path / "audit.csv")
     with (tmp_path / "audit.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [int(row["time_point"]) for row in rows] == list(range(1, 1 + status.audited))
+    assert [int(row["time_point"]) for row in rows] == list(range(3, 3 + status.audited))
     assert rows[0]["alarm"] == "" and rows[-1]["alarm"] == status.alarm
 
 
 def test_results_whose_frames_are_gone_are_passed_over(stack: Stack) -> None:
-    live = beside(stack)
-    for t in range(20):
-        feed(live, stack, t)
-    feed(live, stack, 20, level=1)  # of another light level
+    live = beside(stack, range(8, 20))
     live.start()
     truth = stack.truth().astype(np.float32)
     live.on_result(2, truth)

@@ -14,12 +14,12 @@ from sim_truth import EMISSION_UM, NA, PIXEL_UM, Stack, make_stack, psnr
 from tiny_model import tiny_bundle
 
 from tisr_scope.live import sim_comparison as comparison
+from tisr_scope.live.live_records import SimStatus
 from tisr_scope.live.run_live import LiveOptions, LiveSession, run_live
-from tisr_scope.live.sim_comparison import SimComparison, SimStatus
+from tisr_scope.live.sim_comparison import SimComparison
 from tisr_scope.preview.app import application, dispose, show
 from tisr_scope.profiles.library import find_profile, load_profile
 from tisr_scope.profiles.schema import DeviceSetting
-from tisr_scope.running_order.run_plan import FrameInfo
 from tisr_scope.sim.optics.otf import incoherent_otf
 
 pytest.importorskip("pyqtgraph")
@@ -51,7 +51,7 @@ def feed(live: SimComparison, electrons: np.ndarray, t: int, level: int = 0) -> 
     counts = np.rint(electrons / 0.46 + 100).clip(0, 65535).astype(np.uint16)
     for o in range(3):
         for p in range(3):
-            live.on_frame(FrameInfo(t, 0, 0, o, p, level, 0.0, 1.0, 10.0, 0.0), counts[o, p])
+            live.add(t, o, p, level, counts[o, p])
 
 
 def until(condition: Callable[[], bool], seconds: float = 30) -> None:

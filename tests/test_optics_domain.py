@@ -18,11 +18,13 @@ from tisr_scope.confidence.fine_tuning import FineTuning
 from tisr_scope.confidence.iterative_fine_tuning import CalibrationSettings
 from tisr_scope.errors import CalibrationError, ProfileError
 from tisr_scope.evaluation.evaluate import evaluate
+from tisr_scope.inference.image_facts import ImageFacts
 from tisr_scope.inference.offline import infer
 from tisr_scope.inference.predictor import load_models
 from tisr_scope.live.run_live import LiveOptions, run_live
 from tisr_scope.profiles.library import load_profile
 from tisr_scope.profiles.schema import Profile
+from tisr_scope.running_order.run_plan import RunPlan
 
 SHIPPED = "microtubules_small"
 KNOWN = KnownOptics(numerical_aperture=1.49, emission_nm=525, pixel_size_um=0.0626)
@@ -62,12 +64,16 @@ def test_what_is_not_known_is_named() -> None:
     assert "that of the model unknown" in optics_unknown(KNOWN, blank, "calibrated at")[0]
 
 
+def facts(profile: Profile) -> ImageFacts:
+    return ImageFacts.of_plan(RunPlan(profile, "timelapse"))
+
+
 def test_live_models_know_their_channel() -> None:
     scale = 18.0
-    model = load_models(profile_with(), SHIPPED, device="cpu", passes=6, seed=0)["488"]
+    model = load_models(facts(profile_with()), SHIPPED, device="cpu", passes=6, seed=0)["488"]
     assert model.objections(scale) == []
     profile = profile_with(700, 1.2)
-    other = load_models(profile, SHIPPED, device="cpu", passes=6, seed=0)["488"]
+    other = load_models(facts(profile), SHIPPED, device="cpu", passes=6, seed=0)["488"]
     assert other.objections(scale) == [
         "emission 700 nm, calibrated at 525 nm",
         "NA 1.2, calibrated at 1.49",
@@ -78,7 +84,7 @@ def test_two_channels_with_one_model_are_judged_apart() -> None:
     profile = profile_with()
     red = profile.channels[0].model_copy(update={"name": "red", "emission_nm": 610.0})
     profile = profile.model_copy(update={"channels": (*profile.channels, red)})
-    models = load_models(profile, SHIPPED, device="cpu", passes=6, seed=0)
+    models = load_models(facts(profile), SHIPPED, device="cpu", passes=6, seed=0)
     assert models["488"].objections(18.0) == []
     assert models["red"].objections(18.0) == ["emission 610 nm, calibrated at 525 nm"]
 

@@ -15,7 +15,7 @@ import pytest
 from fake_session import SIZE, FakeSession
 
 from tisr_scope.errors import DisplayError
-from tisr_scope.live.run_live import SessionStatus
+from tisr_scope.live.live_records import SessionStatus
 from tisr_scope.preview import colour
 from tisr_scope.preview.app import application, dispose, missing_display, show
 

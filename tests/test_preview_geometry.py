@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from fake_session import FakeSession
 
-from tisr_scope.live.sim_comparison import SimStatus
+from tisr_scope.live.live_records import SimStatus
 from tisr_scope.preview.app import application, dispose
 
 pytest.importorskip("qtpy")

@@ -6,12 +6,25 @@ ones are here.  Arrays are NumPy at the edges and torch inside the networks.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
 
 from tisr_scope.errors import DataError
+
+CALIBRATED = "calibrated"
+"""What a confidence is called to which nothing is objected."""
+
+InputMode = Literal["pattern_mean", "single"]
+"""What a wide-field image is: the mean over the illumination patterns, or one exposure."""
+
+
+def calibration_label(objections: Sequence[str]) -> str:
+    """Say "calibrated", or "uncalibrated" with every reason."""
+    return "uncalibrated: " + "; ".join(objections) if objections else CALIBRATED
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,7 @@ for verb in (
     microscope_verbs.demo,
     microscope_verbs.acquire,
     microscope_verbs.live,
+    microscope_verbs.follow,
     files.verify,
     learning.infer,
     reconstruction.reconstruct,

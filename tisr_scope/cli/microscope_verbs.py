@@ -187,9 +187,9 @@ def live(
     with cancellable() as cancel, progress_bar("live") as progress:
         display = None
         if not headless:
-            from tisr_scope.preview.app import showing
+            from tisr_scope.preview.window_process import in_own_process
 
-            display = showing(autostart=start, close_when_done=close, picture=screenshot)
+            display = in_own_process(autostart=start, close_when_done=close, picture=screenshot)
         summary = run_live(
             loaded,
             folder or default_folder(loaded, "timelapse"),
@@ -206,6 +206,46 @@ def live(
     show_table(f"Live {summary.folder}", summary.as_dict())
     if summary.inference_error:
         raise typer.Exit(1)
+
+
+def follow(
+    recording: Annotated[Path, typer.Argument(help="Folder of a recording, growing or finished.")],
+    model: Annotated[list[str], typer.Option(help="Bundle, or CHANNEL=BUNDLE for each.")],
+    folder: Annotated[
+        Path | None, typer.Option("--out", help="Results [default: in the recording].")
+    ] = None,
+    passes: Annotated[int, typer.Option(min=1, help="Monte Carlo passes.")] = 6,
+    quiet: Annotated[
+        float, typer.Option(min=1, help="Seconds without a new frame before giving up.")
+    ] = 60.0,
+    device: DeviceOption = "cpu",
+    threads: ThreadsOption = None,
+) -> None:
+    """Super-resolve a recording that another process writes, from here or over a network drive.
+
+    The newest time point comes first while it grows; what was passed over is served afterwards.
+    Started again it goes on with what is missing.
+
+    Example: `tisr follow /mnt/scope/cell_01 --model microtubules_small --device cuda`
+    """
+    from tisr_scope.live.follow import follow as run
+    from tisr_scope.live.live_records import LiveOptions
+
+    models = _models(model)
+    assert models is not None
+    options = LiveOptions(device=device, passes=passes, threads=threads, complete=True)
+    with cancellable() as cancel, progress_bar("following") as progress:
+        status = run(
+            recording,
+            models,
+            folder,
+            options=options,
+            quiet_s=quiet,
+            cancel=cancel,
+            progress=progress,
+        )
+    rows = {"super resolved": status.predicted, "passed over": status.skipped}
+    show_table(f"Following {recording}", rows)
 
 
 def _models(names: list[str] | None) -> str | dict[str, str] | None:

@@ -8,7 +8,7 @@ returned.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -30,9 +30,6 @@ from tisr_scope.profiles.schema import Frozen, Positive
 FILE_NAME = "calibration.json"
 SIGNAL_TOLERANCE = 1.5
 """Factor by which the light may be below or above that of the calibration recordings."""
-
-CALIBRATED = "calibrated"
-"""Label of a confidence to which nothing is objected."""
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 
@@ -179,11 +176,6 @@ def apply_calibration(
     stated = confidence(means, scales, half_width(centre, epsilon, gamma), centre)
     remap = None if calibration is None else calibration.of(epsilon, gamma).recalibration
     return stated if remap is None else remap.apply(stated)
-
-
-def calibration_label(objections: Sequence[str]) -> str:
-    """Say "calibrated", or "uncalibrated" with every reason."""
-    return "uncalibrated: " + "; ".join(objections) if objections else CALIBRATED
 
 
 def bundle_calibration(bundle: Bundle) -> Calibration | None:

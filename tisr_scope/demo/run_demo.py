@@ -32,7 +32,8 @@ from tisr_scope.evaluation.evaluate import enlarge
 from tisr_scope.inference.result_store import StoredResults, open_results
 from tisr_scope.live.run_live import RESULTS, LiveOptions, LiveSession, LiveSummary, run_live
 from tisr_scope.metrics.fidelity import fitted, normalised_reference, psnr
-from tisr_scope.preview.app import missing_display, showing
+from tisr_scope.preview.app import missing_display
+from tisr_scope.preview.window_process import in_own_process
 from tisr_scope.profiles.library import find_profile, load_profile
 from tisr_scope.profiles.schema import DeviceSetting, Profile
 from tisr_scope.provenance import provenance, write_json
@@ -146,7 +147,7 @@ def run_demo(
         )
     show: Callable[[LiveSession], None] | None = None
     if display or (display is None and missing_display() is None):
-        show = showing(autostart=True, close_when_done=close_when_done)
+        show = in_own_process(autostart=True, close_when_done=close_when_done)
     profile = load_profile(PROFILE)
     chosen = find_bundle(model or profile.model or PROFILE)
     live = run_live(

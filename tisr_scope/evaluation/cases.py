@@ -15,12 +15,11 @@ import numpy as np
 from jaxtyping import Float
 
 from tisr_scope.errors import DataError
-from tisr_scope.inference.predictor import InputMode
 from tisr_scope.inference.sources import ImageStack, RecordedChannel
 from tisr_scope.pairs.pair_folder import load_pair, load_truth, pair_folders, read_about
 from tisr_scope.recording.recording import Recording
 from tisr_scope.simulated_microscope.truth import is_simulated, truth_stack
-from tisr_scope.types import PairedStack
+from tisr_scope.types import InputMode, PairedStack
 
 Subset = Literal["train", "validation", "test"]
 _STACKS = (".tif", ".tiff", ".mrc")

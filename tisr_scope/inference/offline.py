@@ -23,7 +23,6 @@ import torch
 from jaxtyping import Float
 
 from tisr_scope.bundles.bundle import Bundle, load_bundle
-from tisr_scope.confidence.calibration import calibration_label
 from tisr_scope.confidence.input_domain import first_objection
 from tisr_scope.errors import BundleError, DataError, RecordingError
 from tisr_scope.inference.input_health import InputHealth
@@ -35,7 +34,7 @@ from tisr_scope.inference.time_lapse import Given, super_resolve
 from tisr_scope.networks.config import WINDOW, Shown
 from tisr_scope.provenance import provenance, write_json
 from tisr_scope.recording.recording import Recording
-from tisr_scope.types import Prediction
+from tisr_scope.types import Prediction, calibration_label
 
 MOST_PIXELS_FOR_SCALE = 2**25
 """Stacks with more pixels give their intensity scale from evenly spaced frames (128 MiB)."""

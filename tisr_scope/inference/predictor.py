@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,20 +22,17 @@ from tisr_scope.confidence.calibration import (
     Use,
     apply_calibration,
     bundle_calibration,
-    calibration_label,
 )
 from tisr_scope.confidence.input_domain import SPACING, first_objection
 from tisr_scope.confidence.input_measures import BLOCK
 from tisr_scope.confidence.uncertainty import summarise
 from tisr_scope.errors import BundleError, DataError
 from tisr_scope.inference.frame_measures import peak_ratio
+from tisr_scope.inference.image_facts import ImageFacts
 from tisr_scope.inference.input_health import InputHealth
 from tisr_scope.inference.sliding_window import Samples, SlidingWindow
 from tisr_scope.networks.config import WINDOW, Shown, shown_places
-from tisr_scope.profiles.schema import Profile
-from tisr_scope.types import Prediction
-
-InputMode = Literal["pattern_mean", "single"]
+from tisr_scope.types import InputMode, Prediction, calibration_label
 
 
 class Model:
@@ -350,19 +347,19 @@ def check_device(name: str) -> torch.device:
 
 
 def load_models(
-    profile: Profile,
+    facts: ImageFacts,
     names: str | Path | Mapping[str, str | Path],
     *,
     device: str,
     passes: int,
     seed: int,
 ) -> dict[str, Model]:
-    """Models of a time-lapse, by channel name, checked against camera and optics.
+    """Models by channel name, checked against camera and optics.
 
     Parameters
     ----------
-    profile : Profile
-        With a ``timelapse`` section.
+    facts : ImageFacts
+        Of the images they are for.
     names : str, path or mapping
         One bundle for all channels, or one for each channel name.
 
@@ -373,32 +370,31 @@ def load_models(
     DataError
         If the camera's frames are too small.
     """
-    channels = [channel.name for channel in profile.channels]
     if isinstance(names, Mapping):
-        unknown = sorted(set(names) ^ set(channels))
+        unknown = sorted(set(names) ^ set(facts.channels))
         if unknown:
             raise BundleError(
                 f"models and channels do not fit: {', '.join(unknown)}",
-                where=profile.name,
-                remedy=f"name one model for each of {', '.join(channels)}",
+                where=facts.name,
+                remedy=f"name one model for each of {', '.join(facts.channels)}",
             )
-        chosen = {channel: names[channel] for channel in channels}
+        chosen = {channel: names[channel] for channel in facts.channels}
     else:
-        chosen = dict.fromkeys(channels, names)
-    single = profile.timelapse is not None and profile.timelapse.widefield == "single"
+        chosen = dict.fromkeys(facts.channels, names)
     loaded: dict[tuple[str | Path, KnownOptics], Model] = {}
     found: dict[str, Model] = {}
-    for number, channel in enumerate(channels):
-        key = chosen[channel], KnownOptics.of_profile(profile, number)
+    for channel, optics in zip(facts.channels, facts.optics, strict=True):
+        key = chosen[channel], optics
         if key not in loaded:
             loaded[key] = Model(
                 load_bundle(chosen[channel]),
-                input_mode="single" if single else "pattern_mean",
-                optics=key[1],
+                input_mode=facts.input_mode,
+                optics=optics,
                 device=device,
                 passes=passes,
                 seed=seed,
+                level=facts.level,
             )
-            loaded[key].check_frames(profile.microscope.camera.frame_shape)
+            loaded[key].check_frames(facts.frame_shape)
         found[channel] = loaded[key]
     return found

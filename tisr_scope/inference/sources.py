@@ -14,8 +14,8 @@ from tisr_scope.errors import DataError
 from tisr_scope.formats.facts import settle_pixel
 from tisr_scope.formats.reader import open_stack, time_series
 from tisr_scope.formats.stack import Stack
-from tisr_scope.inference.predictor import InputMode
 from tisr_scope.recording.recording import Recording
+from tisr_scope.types import InputMode
 
 
 class StackOptions(TypedDict, total=False):

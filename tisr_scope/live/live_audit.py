@@ -1,52 +1,33 @@
 """The side-band audit beside a recording: how much of what is shown is true.
 
-A thread of its own at low priority.  The acquisition thread copies patterned frames into the set
-of their time point; the inference thread hands over each result.  While one result is audited the
-newest other one waits and older ones are passed over, so neither thread ever waits for it.
+A thread of its own at low priority.  The network hands over each result; the patterned frames of
+its time point are then asked for.  While one result is audited the newest other one waits and
+older ones are passed over, so that the network never waits for it.
 """
 
 from __future__ import annotations
 
 import csv
 import threading
-from collections import OrderedDict
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, UInt16
+from jaxtyping import Float
 
 from tisr_scope.confidence.audit_alarm import AuditAlarm, in_words
 from tisr_scope.confidence.side_band_audit import AuditSums, SideBandAuditor
 from tisr_scope.errors import ReconstructionError
+from tisr_scope.live.live_records import AuditStatus
 from tisr_scope.live.stream import be_humble, describe
-from tisr_scope.running_order.run_plan import FrameInfo
 from tisr_scope.sim.optics.otf import DetectionOtf
 from tisr_scope.sim.parameters.estimate import estimate_parameters
 
 WARM_UP_SETS = 4
 """Whose mean gives the stripes."""
-HELD_SETS = 12
-"""A result comes some time points after its frames."""
+MOST_SETS = 12
 MOST_SHOWN = 200
 HEADER = ("time_point", "correlation", "standard_error", "alarm")
-
-
-@dataclass(frozen=True)
-class AuditStatus:
-    """What a window and the records show."""
-
-    text: str
-    """In plain words."""
-    correlation: float | None
-    """Of the newest audits together with the sample; None where nothing can be told yet."""
-    standard_error: float | None
-    alarm: str | None
-    """Why the image is not to be believed; stays until the run has ended."""
-    audited: int
-    """Time points audited so far."""
-    history: tuple[tuple[int, float], ...]
-    """Newest (time point, correlation)."""
 
 
 class LiveAudit:
@@ -54,8 +35,9 @@ class LiveAudit:
 
     Parameters
     ----------
-    patterns : (orientations, phases)
-        As exposed at every time point.
+    frames : callable
+        Gives the patterned frames (orientation, phase, y, x) of a time point in photo-electrons;
+        None where they are not held any more.
     frame_shape : (height, width)
         Of the camera.
     upscale : int
@@ -66,34 +48,24 @@ class LiveAudit:
         Camera pixel in the sample.
     nominal : array, shape (orientation, 2)
         Carriers that the profile asks for.
-    offset_adu, electrons_per_adu : float
-        Camera calibration.
-    level : int
-        Light level whose frames the results are made of.
     threads : int
         Processor threads; the same as the network's, whose setting is shared.
     """
 
     def __init__(
         self,
-        patterns: tuple[int, int],
+        frames: Callable[[int], Float[np.ndarray, "o p y x"] | None],
         frame_shape: tuple[int, int],
         upscale: int,
         otf: DetectionOtf,
         pixel_um: float,
         nominal: Float[np.ndarray, "orientation 2"],
         *,
-        offset_adu: float,
-        electrons_per_adu: float,
-        level: int = 0,
         threads: int = 1,
     ) -> None:
-        self._shape, self._upscale = (*patterns, *frame_shape), upscale
+        self._frames, self._shape, self._upscale = frames, frame_shape, upscale
         self._otf, self._pixel_um, self._nominal = otf, pixel_um, nominal
-        self._offset_adu, self._electrons_per_adu = offset_adu, electrons_per_adu
-        self._level, self._threads = level, threads
-        self._sets: OrderedDict[int, tuple[UInt16[np.ndarray, "o p y x"], set[tuple[int, int]]]]
-        self._sets = OrderedDict()
+        self._threads = threads
         self._waiting: tuple[int, Float[np.ndarray, "fy fx"]] | None = None
         self._lock = threading.Lock()
         self._wake = threading.Event()
@@ -120,22 +92,6 @@ class LiveAudit:
         self._wake.set()
         if self._thread.ident is not None:
             self._thread.join()
-
-    def on_frame(self, info: FrameInfo, frame: UInt16[np.ndarray, "y x"]) -> None:
-        """Take a recorded frame over, in the acquisition thread: one copy, no waiting."""
-        if info.level != self._level or frame.shape != self._shape[2:] or self._finish.is_set():
-            return
-        place = (info.orientation, info.phase)
-        with self._lock:
-            if info.t not in self._sets:
-                if len(self._sets) == HELD_SETS:
-                    _, (pixels, _) = self._sets.popitem(last=False)
-                else:
-                    pixels = np.zeros(self._shape, np.uint16)
-                self._sets[info.t] = (pixels, set())
-            pixels, seen = self._sets[info.t]
-            np.copyto(pixels[place], frame)
-            seen.add(place)
 
     def on_result(self, t: int, image: Float[np.ndarray, "fy fx"]) -> None:
         """Take a result over, in the inference thread; one that still waits is replaced."""
@@ -183,19 +139,10 @@ class LiveAudit:
         except Exception as error:  # neither the recording nor the network may notice
             self._text = f"stopped: {describe(error)}"
 
-    def _electrons(self, t: int) -> Float[np.ndarray, "o p y x"] | None:
-        """Whole set of a time point; None where it is not held any more."""
-        with self._lock:
-            pixels, seen = self._sets.get(t, (None, set()))
-            if pixels is None or len(seen) < self._shape[0] * self._shape[1]:
-                return None
-            counts = pixels.copy()
-        return (counts - np.float32(self._offset_adu)) * np.float32(self._electrons_per_adu)
-
     def _audit(self, t: int, image: Float[np.ndarray, "fy fx"]) -> None:
-        if self._auditor is None and not self._estimate():
+        if self._auditor is None and not self._estimate(t):
             return
-        frames = self._electrons(t)
+        frames = self._frames(t)
         if frames is None:
             return
         assert self._auditor is not None
@@ -209,11 +156,10 @@ class LiveAudit:
         assert self._pooled is not None
         self._text = in_words(self._pooled)
 
-    def _estimate(self) -> bool:
-        """Find the stripes in the mean of the sets that are held; whether there are any."""
-        with self._lock:
-            held = list(self._sets)
-        sets = [one for one in (self._electrons(t) for t in held) if one is not None]
+    def _estimate(self, t: int) -> bool:
+        """Find the stripes in the mean of the newest sets; whether there are any."""
+        first = t - self._next_estimate + 1
+        sets = [one for one in map(self._frames, range(first, t + 1)) if one is not None]
         if len(sets) < self._next_estimate:
             return False
         try:
@@ -225,10 +171,9 @@ class LiveAudit:
                 allow_weak=True,
                 where="live audit",
             )
-            shape = (self._shape[2], self._shape[3])
-            self._auditor = SideBandAuditor(found, self._otf, shape, self._upscale)
+            self._auditor = SideBandAuditor(found, self._otf, self._shape, self._upscale)
         except ReconstructionError as error:
             self._text = f"cannot be audited yet: {error.what}"
-            self._next_estimate = min(2 * self._next_estimate, HELD_SETS)
+            self._next_estimate = min(2 * self._next_estimate, MOST_SETS)
             return False
         return True

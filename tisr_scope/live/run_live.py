@@ -1,13 +1,7 @@
 """A live run: recording, super-resolution and confidence at the same time.
 
-::
-
-    acquisition thread   microscope -> recorder (every frame) -> ring
-    inference thread     ring -> network -> confidence -> mailbox and results store
-    SIM thread           newest patterned frames -> conventional SIM, for the window only
-    caller's thread      waits, shows progress, or runs the window
-
-Everything that can be wrong with the model is found before the light goes on.
+Everything that can be wrong with the model is found before the light goes on; the processes are
+those of :mod:`tisr_scope.live.session`.
 """
 
 from __future__ import annotations
@@ -17,11 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from tisr_scope.confidence.calibration import CALIBRATED
 from tisr_scope.errors import ProfileError
 from tisr_scope.live.live_records import LiveOptions, LiveSummary, SessionStatus
 from tisr_scope.live.session import RESULTS, SUMMARY, LiveSession, frames_on_disk
 from tisr_scope.profiles.schema import DeviceSetting, Profile
+from tisr_scope.types import CALIBRATED
 
 __all__ = [
     "RESULTS",
@@ -104,24 +98,25 @@ def run_live(
         time_points=time_points,
         cancel=cancel,
     )
-    for number, channel in enumerate(session.channels):
-        label = session.calibration_of(number)
-        if notice is not None and label != CALIBRATED:
-            notice(f"channel {channel}, model {session.models[channel].name}: {label}")
-    if display is not None:
-        display(session)
-        return session.result()
-    session.start()
     try:
+        for number, channel in enumerate(session.channels):
+            label = session.calibration_of(number)
+            if notice is not None and label != CALIBRATED:
+                notice(f"channel {channel}, model {session.model_of(number)}: {label}")
+        if display is not None:
+            display(session)
+            return session.result()
+        session.start()
         while not session.join(0.1):
             if progress is not None:
                 status = session.status()
                 progress(status.recorded, status.expected)
-    except BaseException:
-        session.stop()
-        session.join()
+        if progress is not None:
+            status = session.status()
+            progress(status.recorded, status.expected)
+        return session.result()
+    except KeyboardInterrupt:
+        session.stop(at_once=True)
         raise
-    if progress is not None:
-        status = session.status()
-        progress(status.recorded, status.expected)
-    return session.result()
+    finally:
+        session.close()

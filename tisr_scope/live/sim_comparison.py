@@ -1,7 +1,7 @@
 """Conventional SIM beside the network, live, from the same patterned frames.
 
-A thread of its own at low priority.  The acquisition thread only copies a frame into the slot of
-its pattern; a frame that nobody has fetched by then is replaced and counted as dropped.  So the
+A thread of its own at low priority.  Whoever has the frames only copies each into the slot of its
+pattern; a frame that nobody has fetched by then is replaced and counted as dropped.  So the
 recording and the network never wait, and the image always shows the newest light.
 
 The parameters come from the mean of the first complete sets, which lifts dim frames out of the
@@ -15,14 +15,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, UInt16
 
 from tisr_scope.errors import ReconstructionError
+from tisr_scope.live.live_records import SimImage, SimStatus
 from tisr_scope.live.stream import be_humble, describe, rate
-from tisr_scope.running_order.run_plan import FrameInfo
 from tisr_scope.sim.optics.otf import DetectionOtf
 from tisr_scope.sim.parameters.estimate import SimParameters, estimate_parameters
 from tisr_scope.sim.reconstruction.rolling import RollingReconstruction
@@ -32,35 +31,6 @@ REFRESH_SETS = 40
 MOST_SETS = 16
 SHORTEST_S = 0.1
 """Between two images: the network has the processor first."""
-
-
-@dataclass(frozen=True)
-class SimImage:
-    """One conventional SIM image."""
-
-    image: Float[np.ndarray, "fy fx"]
-    time_index: int
-    """Time point of its newest frame."""
-
-
-@dataclass(frozen=True)
-class SimStatus:
-    """Counters and the state of the parameters, for the window."""
-
-    found: bool
-    """Whether there are parameters to reconstruct with."""
-    text: str
-    """State of the parameters in plain words."""
-    period_um: float | None
-    """Mean period of the stripes, once found."""
-    modulation: tuple[float, ...]
-    """Modulation depth of every orientation; empty before the carrier is found."""
-    images: int
-    """Images computed so far."""
-    dropped: int
-    """Raw frames replaced by newer ones before they were fetched."""
-    image_rate: float
-    """Images per second."""
 
 
 class SimComparison:
@@ -136,18 +106,18 @@ class SimComparison:
         if self._thread.ident is not None:
             self._thread.join()
 
-    def on_frame(self, info: FrameInfo, frame: UInt16[np.ndarray, "y x"]) -> None:
-        """Take a recorded frame over, in the acquisition thread: one copy, no waiting."""
-        if info.level != self._level or self._finish.is_set():
+    def add(
+        self, t: int, orientation: int, phase: int, level: int, frame: UInt16[np.ndarray, "y x"]
+    ) -> None:
+        """Take a recorded frame over: one copy, no waiting."""
+        if level != self._level or self._finish.is_set():
             return
-        place = (info.orientation, info.phase)
-        if frame.shape != self._slots.shape[2:]:
-            return  # the network's ring reports it
+        place = (orientation, phase)
         with self._lock:
             self._dropped += int(self._fresh[place])
             np.copyto(self._slots[place], frame)
             self._fresh[place] = True
-            self._newest = info.t
+            self._newest = t
         self._wake.set()
 
     def take(self) -> SimImage | None:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, UInt16
+from jaxtyping import Float
 
 from tisr_scope.errors import DataError, TisrScopeError
-from tisr_scope.live.ring import FrameRing
+from tisr_scope.live.frame_source import FrameSource
+from tisr_scope.live.live_records import LiveResult, StreamStatus
 from tisr_scope.types import Prediction
 
 _RATE_MEMORY = 48
@@ -32,6 +31,9 @@ class Predictor(Protocol):
     def delay(self) -> int:
         """Time points by which a result is behind the newest frame of its window."""
 
+    def use_scale(self, scale: float) -> None:
+        """Take an intensity scale that was fixed before."""
+
     def set_scale(self, warm_up: Float[np.ndarray, "n y x"]) -> float:
         """Fix the intensity scale (electrons that become 1) from the first frames."""
 
@@ -45,47 +47,6 @@ class Predictor(Protocol):
         """
 
 
-@dataclass(frozen=True)
-class LiveResult:
-    """One prediction and where it belongs."""
-
-    channel: int
-    position: int
-    prediction: Prediction
-    arrival_s: float
-    """When the shown frame had arrived, on the engine's clock."""
-    lag_frames: int
-    """Time points that had arrived after the shown one when its result was ready."""
-    lag_s: float
-    """Age of the shown frame when its result was ready."""
-
-
-@dataclass(frozen=True)
-class StreamStatus:
-    """Counters of one channel at one position."""
-
-    channel: int
-    position: int
-    time_points: int
-    """Complete time points that arrived."""
-    predicted: int
-    """Results so far."""
-    skipped: int
-    """Time points passed over because the network was busy."""
-    lag_frames: int
-    lag_s: float
-    camera_rate: float
-    """Time points per second that arrive."""
-    sr_rate: float
-    """Results per second."""
-    warm_up_left: int
-    """Time points that are still awaited to fix the intensity scale."""
-    scale: float | None
-    """Electrons that become 1, once fixed."""
-    calibrated: bool | None
-    """Whether the confidence of the newest result is calibrated; None before the first."""
-
-
 def rate(times: Sequence[float], now: float) -> float:
     """Events per second from the times of the last ones; falls when they stop coming."""
     if len(times) < 2:
@@ -96,119 +57,127 @@ def rate(times: Sequence[float], now: float) -> float:
 
 
 class Stream:
-    """Ring, predictor and counters of one channel at one position.
+    """Predictor, results and counters of one channel at one position.
 
     Parameters
     ----------
     channel, position : int
-        Indices in the profile.
-    ring : FrameRing
-        Filled by the acquisition thread.
+        Indices in the recording.
+    source : FrameSource
+        Where its frames come from.
     predictor : Predictor
-        Used by the inference thread only.
-    offset_adu, electrons_per_adu : float
-        Camera calibration: electrons = (counts - offset) * electrons_per_adu.
+        Used by the inference loop only.
+    done : collection of int
+        Time points that have their result already, from an earlier process.
     """
 
     def __init__(
         self,
         channel: int,
         position: int,
-        ring: FrameRing,
+        source: FrameSource,
         predictor: Predictor,
         *,
-        offset_adu: float,
-        electrons_per_adu: float,
+        done: Collection[int] = (),
     ) -> None:
         self.channel = channel
         self.position = position
-        self.ring = ring
         self.predictor = predictor
         self.scale: float | None = None
-        self._offset_adu = offset_adu
-        self._electrons_per_adu = electrons_per_adu
-        self._arrivals: deque[float] = deque(maxlen=_RATE_MEMORY)
+        self._source = source
+        self._before = predictor.window - 1 - predictor.delay
+        """Time points of a window before the one that it shows."""
         self._results: deque[float] = deque(maxlen=_RATE_MEMORY)
-        self._base = 0
-        self._next = 0
-        self._expected = predictor.window - 1 - predictor.delay
-        self._predicted = 0
-        self._skipped = 0
+        self._arrivals: deque[tuple[float, int]] = deque(maxlen=_RATE_MEMORY)
+        self._done = set(done)
+        self._first = self._next = max(self._done, default=self._before - 1) + 1 - self._before
         self._latest: LiveResult | None = None
-        self._mailbox: LiveResult | None = None
+        self._ended = False
         self._warm_up = 0
-        self._lock = threading.Lock()
+        self._gap = self._before
 
-    def add(self, t: int, frame: UInt16[np.ndarray, "y x"], now: float) -> bool:
-        """Copy a frame in; whether it completed a time point."""
-        complete = self.ring.add(t, frame, now)
-        if complete:
-            self._arrivals.append(now)
-        return complete
-
-    def electrons(self, t: int) -> Float[np.ndarray, "y x"] | None:
-        """Wide-field image of a time point in photo-electrons; None if no longer held."""
-        counts = self.ring.mean(t)
-        if counts is None:
-            return None
-        return (counts - np.float32(self._offset_adu)) * np.float32(self._electrons_per_adu)
+    @property
+    def newest(self) -> int:
+        """Newest complete time point, -1 before the first."""
+        return self._source.newest(self.channel, self.position)
 
     def _frames(self, first: int, last: int) -> list[Float[np.ndarray, "y x"]] | None:
-        frames = [self.electrons(t) for t in range(first, last + 1)]
-        held = [frame for frame in frames if frame is not None]
-        return held if len(held) == len(frames) else None
+        frames: list[Float[np.ndarray, "y x"]] = []
+        for t in range(first, last + 1):
+            frame = self._source.electrons(t, self.channel, self.position)
+            if frame is None:
+                return None
+            frames.append(frame)
+        return frames
 
     def warm_up(self, needed: int) -> bool:
-        """Fix the scale once ``needed`` time points are there; whether it is fixed."""
+        """Fix the scale once the first ``needed`` time points are there; whether it is fixed.
+
+        A recording that has ended with fewer is judged by those it has, if they fill a window.
+        """
         self._warm_up = needed
-        if self.scale is None and self.ring.complete >= needed:
-            newest = self.ring.newest
-            first = 0 if newest < self.ring.capacity else newest - needed + 1
-            frames = self._frames(first, first + needed - 1)
+        count = min(self.newest + 1, needed)
+        enough = needed if not self._source.ended else self.predictor.window
+        if self.scale is None and count >= enough:
+            frames = self._frames(0, count - 1)
             if frames is not None:
                 self.scale = self.predictor.set_scale(np.stack(frames))
         return self.scale is not None
 
-    def plan(self, patience: int) -> tuple[int, int] | None:
-        """First and last time point to push next, or None while nothing can be computed."""
-        window = self.predictor.window
-        newest = self.ring.newest
-        target = max(self._next, self._base + window - 1)
+    def use_scale(self, scale: float) -> None:
+        """Take the scale that an earlier process has fixed."""
+        self.predictor.use_scale(scale)
+        self.scale = scale
+
+    def note_arrivals(self, now: float) -> None:
+        """Count what has arrived, for the camera's rate."""
+        newest = self.newest
+        if newest >= 0 and (not self._arrivals or self._arrivals[-1][1] != newest):
+            self._arrivals.append((now, newest))
+
+    def _first_gap(self) -> int | None:
+        """First time point that could have a result and has none."""
+        while self._gap in self._done:
+            self._gap += 1
+        return self._gap if self._gap <= self.newest - self.predictor.delay else None
+
+    def plan(self, patience: int | None) -> int | None:
+        """Time point that ends the next window, or None while nothing can be computed.
+
+        Parameters
+        ----------
+        patience : int or None
+            Backlog up to which every time point is served in order; beyond it the newest is next.
+            None serves what is missing, oldest first.
+        """
+        if patience is None:
+            gap = self._first_gap()
+            return None if gap is None else gap + self.predictor.delay
+        newest = self.newest
+        target = max(self._next, self._first + self.predictor.window - 1)
         if newest < target:
             return None
-        last = target if newest - target <= patience else newest
-        return max(self._next, last - window + 1), last
+        return target if newest - target <= patience else newest
 
-    def step(self, patience: int, clock: Callable[[], float]) -> list[LiveResult]:
+    def step(self, patience: int | None, clock: Callable[[], float]) -> list[LiveResult]:
         """Compute the next result, if there is one to compute."""
-        plan = self.plan(patience)
-        if plan is None:
+        last = self.plan(patience)
+        if last is None:
             return []
-        first, last = plan
-        frames = self._frames(first, last)
+        first = last - self.predictor.window + 1
+        # The frames that both windows share are not pushed again.
+        if not first <= self._next <= last:
+            self.predictor.restart()
+            self._first = self._next = first
+        frames = self._frames(self._next, last)
         if frames is None:
-            # Overwritten while waiting: the next plan starts from what is held now.
-            self._restart(max(self.ring.newest - self.predictor.window + 1, self._next))
             return []
-        if first > self._next:
-            self._restart(first)
-        arrivals = [self.ring.arrival_s(t) for t in range(first, last + 1)]
         self._next = last + 1
-        predictions = self.predictor.advance(frames)
+        now_done = self.predictor.advance(frames)
         now = clock()
-        results = []
-        for prediction in predictions:
-            t = self._base + prediction.time_index
-            held = arrivals[t - first] if t >= first else self.ring.arrival_s(t)
-            arrival = now if held is None else held
-            results.append(self._note(prediction, t, arrival, now))
-        return results
+        return [self._note(found, self._first + found.time_index, now) for found in now_done]
 
-    def _restart(self, first: int) -> None:
-        self.predictor.restart()
-        self._base = self._next = first
-
-    def _note(self, prediction: Prediction, t: int, arrival: float, now: float) -> LiveResult:
+    def _note(self, prediction: Prediction, t: int, now: float) -> LiveResult:
         if not np.isfinite(prediction.mean).all():
             raise DataError(
                 "the network answered with NaN or infinite values",
@@ -223,36 +192,31 @@ class Stream:
             confidence=prediction.confidence,
             calibrated=prediction.calibrated,
         )
-        self._skipped += max(t - self._expected, 0)
-        self._expected = t + 1
-        self._predicted += 1
+        arrival = self._source.arrival_s(t, self.channel, self.position)
+        self._done.add(t)
         self._results.append(now)
-        result = LiveResult(
+        self._latest = LiveResult(
             channel=self.channel,
             position=self.position,
             prediction=shown,
-            arrival_s=arrival,
-            lag_frames=self.ring.newest - t,
-            lag_s=now - arrival,
+            arrival_s=now if arrival is None else arrival,
+            lag_frames=self.newest - t,
+            lag_s=0.0 if arrival is None else now - arrival,
         )
-        with self._lock:
-            self._latest = self._mailbox = result
-        return result
+        return self._latest
 
     def close(self) -> None:
         """Count what will get no result any more as skipped.
 
         The first and last time points, which no window has in the right place, do not count.
         """
-        last = self.ring.newest - self.predictor.delay
-        self._skipped += max(last + 1 - self._expected, 0)
-        self._expected = max(self._expected, last + 1)
+        self._ended = True
 
-    def take(self) -> LiveResult | None:
-        """Newest result, once; None if it was taken already."""
-        with self._lock:
-            result, self._mailbox = self._mailbox, None
-        return result
+    @property
+    def skipped(self) -> int:
+        """Time points without a result before the newest one; of the whole run once it is over."""
+        last = self.newest - self.predictor.delay if self._ended else max(self._done, default=-1)
+        return max(last + 1 - self._before, 0) - len(self._done)
 
     def status(self, now: float) -> StreamStatus:
         """Counters at this moment."""
@@ -260,17 +224,24 @@ class Stream:
         return StreamStatus(
             channel=self.channel,
             position=self.position,
-            time_points=self.ring.complete,
-            predicted=self._predicted,
-            skipped=self._skipped,
-            lag_frames=0 if latest is None else self.ring.newest - latest.prediction.time_index,
+            time_points=self.newest + 1,
+            predicted=len(self._done),
+            skipped=self.skipped,
+            lag_frames=0 if latest is None else self.newest - latest.prediction.time_index,
             lag_s=0.0 if latest is None else latest.lag_s,
-            camera_rate=rate(tuple(self._arrivals), now),
+            camera_rate=self._camera_rate(now),
             sr_rate=rate(tuple(self._results), now),
-            warm_up_left=max(self._warm_up - self.ring.complete, 0) if self.scale is None else 0,
+            warm_up_left=0 if self.scale is not None else max(self._warm_up - self.newest - 1, 0),
             scale=self.scale,
             calibrated=None if latest is None else latest.prediction.calibrated,
         )
+
+    def _camera_rate(self, now: float) -> float:
+        if len(self._arrivals) < 2:
+            return 0.0
+        (begin, first), (end, last) = self._arrivals[0], self._arrivals[-1]
+        gap = (end - begin) / (last - first)
+        return 1 / max(gap, now - end if now - end > max(2 * gap, 0.5) else 0.0)
 
 
 def describe(error: BaseException) -> str:
@@ -280,10 +251,15 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
+def network_threads(asked: int | None) -> int:
+    """Processor threads of the network: one less than there are cores, if nothing is asked."""
+    return max((os.cpu_count() or 2) - 1, 1) if asked is None else asked
+
+
 def be_humble(threads: int) -> None:
     """Leave the processor to the recording: fewer threads and, on Linux, a lower priority."""
     import torch
 
     torch.set_num_threads(threads)
     if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+        os.setpriority(os.PRIO_PROCESS, 0, 10)

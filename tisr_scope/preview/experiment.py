@@ -15,10 +15,13 @@ import numpy as np
 from jaxtyping import Float
 
 from tisr_scope.inference.result_arrays import Grid
-from tisr_scope.live.live_audit import AuditStatus
-from tisr_scope.live.run_live import SessionStatus
-from tisr_scope.live.sim_comparison import SimImage, SimStatus
-from tisr_scope.live.stream import LiveResult
+from tisr_scope.live.live_records import (
+    AuditStatus,
+    LiveResult,
+    SessionStatus,
+    SimImage,
+    SimStatus,
+)
 
 Image = Float[np.ndarray, "y x"]
 

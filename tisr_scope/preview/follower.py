@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from tisr_scope.inference.result_arrays import Grid
-from tisr_scope.live.run_live import SessionStatus
-from tisr_scope.live.stream import LiveResult
+from tisr_scope.live.live_records import LiveResult, SessionStatus
 from tisr_scope.preview.experiment import ChannelImages, Experiment, Image, TimePoint
 
 KEPT_BYTES = 64 * 2**20

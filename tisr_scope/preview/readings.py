@@ -10,8 +10,7 @@ from collections.abc import Sequence
 
 from qtpy.QtWidgets import QGridLayout, QLabel, QProgressBar, QVBoxLayout, QWidget
 
-from tisr_scope.live.live_audit import AuditStatus
-from tisr_scope.live.run_live import SessionStatus
+from tisr_scope.live.live_records import AuditStatus, SessionStatus
 from tisr_scope.preview.colour import legend_rgba
 from tisr_scope.preview.widgets import Card, Legend, Pill, Reading, Sparkline
 

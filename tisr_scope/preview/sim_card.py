@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qtpy.QtWidgets import QGridLayout, QLabel
 
-from tisr_scope.live.sim_comparison import SimStatus
+from tisr_scope.live.live_records import SimStatus
 from tisr_scope.preview.widgets import Card, Pill, Reading
 
 

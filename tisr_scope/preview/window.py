@@ -15,7 +15,7 @@ from qtpy.QtWidgets import QApplication, QMessageBox
 from typing_extensions import override
 
 from tisr_scope.errors import TisrScopeError
-from tisr_scope.live.run_live import SessionStatus
+from tisr_scope.live.live_records import SessionStatus
 from tisr_scope.preview.experiment import Experiment
 from tisr_scope.preview.follower import Follower
 from tisr_scope.preview.main_window import MainWindow, scrolled

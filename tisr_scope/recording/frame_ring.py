@@ -50,6 +50,13 @@ class FrameRing:
         group = (t * plan.positions + position) * len(plan.channels) + channel
         return group * plan.sim_frames + sim
 
+    def place(self, number: int) -> tuple[int, int, int, int]:
+        """Time point, channel, position and sim of an exposure, see :meth:`number`."""
+        group, sim = divmod(number, self._plan.sim_frames)
+        group, channel = divmod(group, len(self._plan.channels))
+        t, position = divmod(group, self._plan.positions)
+        return t, channel, position, sim
+
     def put(self, info: FrameInfo, frame: UInt16[np.ndarray, "y x"], sample_time_s: float) -> None:
         """Publish a frame, in the acquisition thread: one copy."""
         sim = self._plan.sim_index(info.orientation, info.phase, info.level)
@@ -62,19 +69,26 @@ class FrameRing:
         last = self.number(0, channel, position, self._plan.sim_frames - 1)
         return (self.ring.newest - last) // self._plan.exposures_per_time_point
 
+    def patterns(
+        self, t: int, channel: int, position: int, level: int = 0
+    ) -> UInt16[np.ndarray, "orientation phase y x"] | None:
+        """Counts of every pattern at one level; None if they are not all held."""
+        plan = self._plan
+        frames = np.empty((plan.orientations, plan.phases, *plan.frame_shape), np.uint16)
+        for orientation, phase in np.ndindex(frames.shape[:2]):
+            sim = plan.sim_index(orientation, phase, level)
+            found = self.ring.read(self.number(t, channel, position, sim))
+            if found is None:
+                return None
+            frames[orientation, phase] = found[0]
+        return frames
+
     def mean(
         self, t: int, channel: int, position: int, level: int = 0
     ) -> Float[np.ndarray, "y x"] | None:
         """Mean counts over the patterns at one level; None if they are not all held."""
-        levels = self._plan.levels
-        total = np.zeros(self._plan.frame_shape, np.uint32)
-        patterns = self._plan.sim_frames // levels
-        for pattern in range(patterns):
-            found = self.ring.read(self.number(t, channel, position, pattern * levels + level))
-            if found is None:
-                return None
-            total += found[0]
-        return np.asarray(total / np.float32(patterns), dtype=np.float32)
+        frames = self.patterns(t, channel, position, level)
+        return None if frames is None else frames.mean(axis=(0, 1), dtype=np.float32)
 
     def arrival_s(self, t: int, channel: int, position: int) -> float | None:
         """When the last frame was published (``time.perf_counter``)."""

@@ -116,7 +116,7 @@ class SharedRing:
     @property
     def name(self) -> str:
         """What other processes attach to."""
-        return self._memory.name
+        return self._memory.name.lstrip("/")
 
     @property
     def newest(self) -> int:

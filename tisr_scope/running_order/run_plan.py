@@ -264,6 +264,11 @@ class RunPlan:
         """Place of a frame on the flattened ``sim`` axis of the file."""
         return (orientation * self.phases + phase) * self.levels + level
 
+    def sim_place(self, sim: int) -> tuple[int, int, int]:
+        """Orientation, phase and level of a place on the ``sim`` axis."""
+        pattern, level = divmod(sim, self.levels)
+        return (*divmod(pattern, self.phases), level)
+
     def place_name(self, channel: int, position: int) -> str:
         """Name of what is made of one channel and position, in files and folders."""
         name = self.channels[channel].name
