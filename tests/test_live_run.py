@@ -242,12 +242,17 @@ def test_one_store_that_cannot_be_closed_does_not_keep_the_others_open(
         def set_times(self, *_: float) -> None:
             pass
 
+        def describe(self, **_: object) -> None:
+            pass
+
         def close(self) -> None:
             closed.append(self.name)
             if self.fails:
                 raise ZeroDivisionError("a driver")
 
     stores = {(5, 0): Store("a", True), (6, 0): Store("b", False)}
+    place = next(iter(follower.places.values()))
+    monkeypatch.setattr(follower, "places", dict.fromkeys(stores, place))
     monkeypatch.setattr(follower, "_stores", stores)
     monkeypatch.setattr(follower.loop, "run", lambda: None)
     with pytest.raises(RecordingError, match="ZeroDivisionError: a driver"):
